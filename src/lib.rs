@@ -1,0 +1,1 @@
+//! Keeps a team's Nix binary cache hot.

@@ -1,0 +1,3 @@
+//! The `cache-helper` program.
+
+fn main() {}
