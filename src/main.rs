@@ -1,3 +1,7 @@
-//! The `cache-helper` program.
+//! The `cache-helper` program: parse, run, exit status.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cache_helper::cli::main().into()
+}

@@ -1,0 +1,155 @@
+//! The command line: one short file a command, which reads arguments, calls the job and shows what became of it.
+
+mod nix_arguments;
+mod push_closure;
+
+use std::fmt::Write as _;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tokio::sync::watch;
+
+use crate::config::Environment;
+use crate::error::{CommandError, ExitStatus};
+use crate::ui::{ColorMode, Printer, ProgressMode};
+
+pub use push_closure::PushClosure;
+
+/// Keeps a team's Nix binary cache hot.
+#[derive(Debug, Parser)]
+#[command(name = "cache-helper", version, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to show progress on standard error.
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "HOW")]
+    pub progress: ProgressMode,
+    /// When to use colours.
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub color: ColorMode,
+    /// Show more: what is done (-v), every step (-vv), every request (-vvv).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Show no progress, only warnings and the report.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Push what a cache is missing of a closure, and prove that Nix can fetch it.
+    PushClosure(PushClosure),
+}
+
+/// What every command is given.
+struct Context {
+    printer: Printer,
+    environment: Environment,
+    progress: ProgressMode,
+    interrupted: watch::Receiver<bool>,
+}
+
+/// Runs the program: everything but the exit status of the process.
+pub fn main() -> ExitStatus {
+    let help = exit_status_help();
+    let parsed = Arguments::command()
+        .mut_subcommands(|command| command.after_help(help.clone()))
+        .after_help(help.clone())
+        .try_get_matches()
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Prints to standard output for --help and --version, to standard error otherwise; a reader who has gone
+            // away is no error.
+            let _gone = error.print();
+            return if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Success };
+        }
+    };
+    let printer = Printer::new(arguments.color);
+    start_log(&printer, arguments.verbose);
+    match run(arguments, &printer) {
+        Ok(status) => status,
+        Err(error) => {
+            printer.error(&error);
+            error.status
+        }
+    }
+}
+
+fn run(arguments: Arguments, printer: &Printer) -> Result<ExitStatus, CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        CommandError::new(ExitStatus::Impossible, format!("cannot start threads: {error}"))
+    })?;
+    let context = Context {
+        printer: printer.clone(),
+        environment: Environment::read()?,
+        progress: if arguments.quiet { ProgressMode::None } else { arguments.progress },
+        interrupted: runtime.block_on(async { watch_signals(printer.clone()) }),
+    };
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::PushClosure(arguments) => push_closure::run(arguments, &context).await,
+        }
+    });
+    // Work that was cut short may sit in a thread that reads or compresses; nobody waits for it any more.
+    runtime.shutdown_background();
+    result
+}
+
+/// Turns true at the first signal to stop; the second ends the process at once.
+fn watch_signals(printer: Printer) -> watch::Receiver<bool> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (sender, receiver) = watch::channel(false);
+    let streams = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupts), Ok(mut terminations)) = streams else { return receiver };
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupts.recv() => {}
+                _ = terminations.recv() => {}
+            }
+            if sender.send_replace(true) {
+                std::process::exit(ExitStatus::Interrupted.code().into());
+            }
+            printer.line("stopping: finishing what is under way; once more to quit at once");
+        }
+    });
+    receiver
+}
+
+fn start_log(printer: &Printer, verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "warn,cache_helper=info",
+        2 => "warn,cache_helper=debug",
+        _ => "info,cache_helper=trace,hyper=debug,reqwest=debug",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .with_writer(printer.clone())
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+fn exit_status_help() -> String {
+    let mut help = String::from("Exit status:\n");
+    for (status, meaning) in ExitStatus::TABLE {
+        // Writing to a string cannot fail.
+        let _ = writeln!(help, "  {:>3}  {meaning}", status.code());
+    }
+    help.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,314 @@
+//! `cache-helper push-closure`.
+
+use std::io::BufRead as _;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, ValueEnum};
+
+use super::Context;
+use super::nix_arguments::NixArguments;
+use crate::cache::CacheUrl;
+use crate::config::{TO_VARIABLE, UserFile};
+use crate::error::{CommandError, ExitStatus};
+use crate::jobs::push_closure::{self as job, Destination, PushClosureReport, Request, Target};
+use crate::net::HttpSettings;
+use crate::plan::Filter;
+use crate::push::{Limits, Method};
+use crate::report;
+use crate::ui::{Printer, Watch};
+
+/// Push what a cache is missing of a closure, and prove that Nix can fetch it.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cache-helper push-closure --to https://cache.example.org ./result
+  cache-helper push-closure --to file:///srv/cache --build .#default
+  cache-helper push-closure --to ./cache --dry-run /nix/store/…-hello")]
+pub struct PushClosure {
+    /// What to push: anything `nix build` takes, store paths, links such as ./result, .drv files, or `-` for a list on
+    /// standard input. Without any: `.`
+    #[arg(value_name = "INSTALLABLE")]
+    pub installables: Vec<String>,
+    /// Where to push: `file:///DIRECTORY`, a path, `http(s)://HOST/…`, or `local` for a cache of your own.
+    #[arg(long, value_name = "CACHE")]
+    pub to: Vec<String>,
+    /// A cache that the target's users have anyway: what it serves is not pushed.
+    #[arg(long, value_name = "CACHE", conflicts_with = "no_upstream")]
+    pub upstream: Vec<String>,
+    /// Push also what the configured upstreams serve.
+    #[arg(long)]
+    pub no_upstream: bool,
+    /// Build or fetch first what is not valid.
+    #[arg(long)]
+    pub build: bool,
+    /// Show what would be pushed, and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Push only paths whose base name matches.
+    #[arg(long, value_name = "REGEX")]
+    pub include: Vec<String>,
+    /// Do not push paths whose base name matches; what refers to them is withheld too.
+    #[arg(long, value_name = "REGEX")]
+    pub exclude: Vec<String>,
+    /// How to compress NARs.
+    #[arg(long, value_enum, default_value = "zstd", value_name = "METHOD")]
+    pub compression: Compression,
+    /// How hard to compress: -7 to 22 for zstd (default 3), 0 to 9 for xz (default 6).
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub level: Option<i32>,
+    /// How many paths to pack at a time. Without it: one a core.
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// How much memory packed NARs may take.
+    #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = parse_size)]
+    pub memory: usize,
+    /// Sign with this key (of `nix-store --generate-binary-cache-key`).
+    #[arg(long, value_name = "FILE")]
+    pub sign_key_file: Option<PathBuf>,
+    /// Push paths even when nothing vouches for them.
+    #[arg(long)]
+    pub allow_unsigned: bool,
+    /// Whether a failed push fails the command.
+    #[arg(long, value_enum, default_value = "fail", value_name = "HOW")]
+    pub push_failure: PushFailure,
+    /// Do not read back what was pushed.
+    #[arg(long)]
+    pub no_verify: bool,
+    /// Give a request up when nothing moves for so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// Print the report as JSON (schema cache-helper/push-closure/1).
+    #[arg(long)]
+    pub json: bool,
+    /// Options for Nix.
+    #[command(flatten)]
+    pub nix: NixArguments,
+}
+
+/// How NARs are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compression {
+    /// Zstandard.
+    Zstd,
+    /// XZ.
+    Xz,
+    /// Not at all.
+    None,
+}
+
+/// What a failed push means for the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PushFailure {
+    /// The command fails.
+    Fail,
+    /// It is told, and the command succeeds.
+    Warn,
+}
+
+/// Runs the command.
+pub(super) async fn run(arguments: PushClosure, context: &Context) -> Result<ExitStatus, CommandError> {
+    let started_at = SystemTime::now();
+    let request = request(&arguments, context)?;
+    let watch = Watch::start(&context.printer, context.progress);
+    if is_unnamed(&arguments, context) {
+        watch.reporter().warn("no target was named, so this goes to the local cache; name one with --to");
+    }
+    let result = job::run(&request, &watch.reporter(), &context.interrupted).await;
+    let warnings = watch.warnings();
+    drop(watch);
+    let outcome = result?;
+    if arguments.json {
+        let document = report::push_closure::json(&request, &outcome, &warnings, started_at);
+        context.printer.report(&format!("{document:#}\n"));
+    } else {
+        context.printer.report(&report::push_closure::human(&request, &outcome, context.printer.out()));
+    }
+    Ok(conclude(&outcome, arguments.push_failure, &context.printer))
+}
+
+/// Says what went wrong with each target, and decides the exit status.
+fn conclude(outcome: &PushClosureReport, push_failure: PushFailure, printer: &Printer) -> ExitStatus {
+    let mut worst = ExitStatus::Success;
+    for target in &outcome.targets {
+        let is_complete = target.failed.is_empty() && target.blocked.is_empty();
+        let status = match &target.error {
+            Some(error) => {
+                let error = CommandError::from(error);
+                printer.error(&error);
+                error.status
+            }
+            None if !is_complete => ExitStatus::No,
+            None if target.verified == Some(false) && target.inconclusive => ExitStatus::Inconclusive,
+            None if target.verified == Some(false) => ExitStatus::No,
+            None => ExitStatus::Success,
+        };
+        worst = worst.or_worse(status);
+    }
+    let is_about_pushing =
+        matches!(worst, ExitStatus::No | ExitStatus::Impossible | ExitStatus::Inconclusive);
+    if push_failure == PushFailure::Warn && is_about_pushing {
+        printer.warning("the push did not succeed; the exit status is 0 because of --push-failure=warn");
+        return ExitStatus::Success;
+    }
+    worst
+}
+
+fn is_unnamed(arguments: &PushClosure, context: &Context) -> bool {
+    arguments.to.is_empty() && context.environment.to.is_empty()
+}
+
+fn request(arguments: &PushClosure, context: &Context) -> Result<Request, CommandError> {
+    let environment = &context.environment;
+    let evaluation = arguments.nix.to_evaluation_arguments();
+    let mut installables = installables(&arguments.installables)?;
+    if installables.is_empty() && !evaluation.has_source {
+        installables.push(".".to_owned());
+    }
+    let jobs = arguments.jobs.map_or_else(cores, NonZeroUsize::get);
+    Ok(Request {
+        installables,
+        arguments: evaluation,
+        build: arguments.build,
+        directory: environment.directory.clone(),
+        targets: targets(arguments, context)?,
+        filter: Filter::new(&arguments.include, &arguments.exclude)?,
+        dry_run: arguments.dry_run,
+        skip_verification: arguments.no_verify,
+        allow_unsigned: arguments.allow_unsigned,
+        limits: Limits { jobs, memory: arguments.memory },
+        temporary: environment.temporary.clone(),
+        http: HttpSettings {
+            stall_timeout: Duration::from_secs(arguments.timeout),
+            connect_timeout: Duration::from_secs(arguments.timeout.min(15)),
+            roots: environment.tls_roots()?,
+            ..HttpSettings::default()
+        },
+        store: environment.store.clone(),
+    })
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, NonZeroUsize::get)
+}
+
+/// The installables that were named, with `-` replaced by the lines of standard input.
+fn installables(named: &[String]) -> Result<Vec<String>, CommandError> {
+    let mut all = Vec::new();
+    for name in named {
+        if name != "-" {
+            all.push(name.clone());
+            continue;
+        }
+        for line in std::io::stdin().lock().lines() {
+            let line =
+                line.map_err(|error| CommandError::usage(format!("cannot read standard input: {error}")))?;
+            all.extend(Some(line.trim().to_owned()).filter(|line| !line.is_empty()));
+        }
+        if all.is_empty() {
+            return Err(CommandError::usage("standard input names nothing to push"));
+        }
+    }
+    Ok(all)
+}
+
+fn targets(arguments: &PushClosure, context: &Context) -> Result<Vec<Target>, CommandError> {
+    let environment = &context.environment;
+    let file = environment.user_file()?;
+    let mut names = [&arguments.to, &environment.to, &file.to]
+        .into_iter()
+        .find(|names| !names.is_empty())
+        .cloned()
+        .unwrap_or_default();
+    if names.is_empty() {
+        if environment.is_ci {
+            return Err(CommandError::usage(
+                "no target is named, and on CI a cache of this machine helps nobody",
+            )
+            .hinted(format!(
+                "name one: --to https://cache.example.org, or {TO_VARIABLE}; or --to local to mean it"
+            )));
+        }
+        names.push("local".to_owned());
+    }
+    names.iter().map(|name| target(name, arguments, context, &file)).collect()
+}
+
+fn target(
+    name: &str,
+    arguments: &PushClosure,
+    context: &Context,
+    file: &UserFile,
+) -> Result<Target, CommandError> {
+    let environment = &context.environment;
+    let configured = file.target(name);
+    let destination = if name == "local" {
+        Destination::Local(environment.local_cache()?)
+    } else {
+        Destination::Cache(CacheUrl::parse(name, &environment.directory)?)
+    };
+    let upstreams = match (arguments.no_upstream, arguments.upstream.is_empty()) {
+        (true, _) => Vec::new(),
+        (false, true) => configured.upstreams,
+        (false, false) => arguments.upstream.clone(),
+    };
+    Ok(Target {
+        destination,
+        upstreams: upstreams
+            .iter()
+            .map(|upstream| CacheUrl::parse(upstream, &environment.directory))
+            .collect::<Result<_, _>>()?,
+        sign_key_file: arguments.sign_key_file.clone().or(configured.sign_key_file),
+        compression: compression(arguments)?,
+    })
+}
+
+fn compression(arguments: &PushClosure) -> Result<(Method, i32), CommandError> {
+    let method = match arguments.compression {
+        Compression::Zstd => Method::Zstd,
+        Compression::Xz => Method::Xz,
+        Compression::None => Method::None,
+    };
+    let level = arguments.level.unwrap_or(method.default_level());
+    let levels = method.levels();
+    if !levels.contains(&level) {
+        return Err(CommandError::usage(format!(
+            "level {level} is out of range: this method has {} to {}",
+            levels.start(),
+            levels.end()
+        )));
+    }
+    Ok((method, level))
+}
+
+/// Reads `128MiB`, `1G`, `500000`.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: usize = match unit.trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        _ => return Err(format!("unknown unit {unit:?}; known: KiB, MiB, GiB")),
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
+    bytes.ok_or_else(|| "expected a size such as 128MiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!(parse_size("128MiB"), Ok(128 << 20));
+        assert_eq!(parse_size("1g"), Ok(1 << 30));
+        assert_eq!(parse_size("10 KB"), Ok(10 << 10));
+        assert_eq!(parse_size("77"), Ok(77));
+        assert!(parse_size("MiB").is_err());
+        assert!(parse_size("5 apples").is_err());
+        assert!(parse_size("99999999999999999999").is_err());
+    }
+}

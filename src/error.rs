@@ -1,0 +1,278 @@
+//! Every way in which a command ends: kinds of errors, hints, and the exit status, each in one exhaustive table.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::cache::{CacheUrlError, WriteError};
+use crate::config::ConfigError;
+use crate::jobs::push_closure::{PushClosureError, TargetError};
+use crate::net::HttpError;
+use crate::nix::{NixError, ResolveError, StoreError};
+use crate::plan::FilterError;
+
+/// How a command ended. The numbers are API: scripts count on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// Done, and the answer is yes.
+    Success,
+    /// The answer is no: some path was not pushed, or the closure was not verified.
+    No,
+    /// It is not known: a cache could not be asked.
+    Inconclusive,
+    /// The job could not be done: Nix, the network or a cache refused.
+    Impossible,
+    /// Wrong usage or configuration.
+    Usage,
+    /// Interrupted by a signal.
+    Interrupted,
+}
+
+impl ExitStatus {
+    /// Every status, its number, and what it means, as `--help` lists them.
+    pub const TABLE: [(ExitStatus, &'static str); 6] = [
+        (Self::Success, "done, and the answer is yes"),
+        (Self::No, "the answer is no: some path was not pushed, or the closure was not verified"),
+        (Self::Usage, "wrong usage or configuration"),
+        (Self::Impossible, "the job could not be done: Nix, the network or a cache refused"),
+        (Self::Inconclusive, "inconclusive: a cache could not be asked"),
+        (Self::Interrupted, "interrupted"),
+    ];
+
+    /// The one of two that a command ends with when both happened.
+    #[must_use]
+    pub fn or_worse(self, other: Self) -> Self {
+        let severity = |status| match status {
+            Self::Success => 0,
+            Self::Inconclusive => 1,
+            Self::No => 2,
+            Self::Impossible => 3,
+            Self::Usage => 4,
+            Self::Interrupted => 5,
+        };
+        if severity(other) > severity(self) { other } else { self }
+    }
+
+    /// The number that the process ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::No => 1,
+            Self::Usage => 2,
+            Self::Impossible => 3,
+            Self::Inconclusive => 4,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        status.code().into()
+    }
+}
+
+/// An error as a person sees it: what happened, what to do next, and the exit status that it makes.
+#[derive(Debug)]
+pub struct CommandError {
+    /// The exit status.
+    pub status: ExitStatus,
+    /// What happened, to what.
+    pub message: String,
+    /// What to do next, one sentence each.
+    pub hints: Vec<String>,
+}
+
+impl CommandError {
+    /// An error without hints.
+    pub fn new(status: ExitStatus, message: impl fmt::Display) -> Self {
+        Self { status, message: message.to_string(), hints: Vec::new() }
+    }
+
+    /// Wrong usage.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self::new(ExitStatus::Usage, message)
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hinted(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    fn maybe_hinted(self, hint: Option<String>) -> Self {
+        match hint {
+            Some(hint) => self.hinted(hint),
+            None => self,
+        }
+    }
+}
+
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
+        let hint = match &error {
+            ConfigError::Unreadable { .. } => None,
+            ConfigError::Invalid { .. } => {
+                Some("known keys: to, target.NAME.upstreams, target.NAME.sign-key-file")
+            }
+            ConfigError::NoHome => Some("name a cache with `--to`"),
+            ConfigError::NoDirectory(_) => Some("change to a directory that exists"),
+        };
+        Self::usage(&error).maybe_hinted(hint.map(str::to_owned))
+    }
+}
+
+impl From<CacheUrlError> for CommandError {
+    fn from(error: CacheUrlError) -> Self {
+        let hint = match &error {
+            CacheUrlError::NotACache(text) => {
+                Some(format!("for a directory called {text:?}, write ./{text}"))
+            }
+            CacheUrlError::UnknownScheme(_) => {
+                Some("this version pushes to file:// and http(s):// caches".to_owned())
+            }
+            CacheUrlError::Credentials(host) => Some(format!(
+                "put them into the netrc file that Nix uses: machine {host} login NAME password …"
+            )),
+        };
+        Self::usage(&error).maybe_hinted(hint)
+    }
+}
+
+impl From<FilterError> for CommandError {
+    fn from(error: FilterError) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<PushClosureError> for CommandError {
+    fn from(error: PushClosureError) -> Self {
+        use crate::jobs::LocalNixError;
+        match error {
+            PushClosureError::Nix(LocalNixError::Nix(error)) => error.into(),
+            PushClosureError::Nix(LocalNixError::Store(error)) | PushClosureError::Store(error) => {
+                error.into()
+            }
+            PushClosureError::Resolve(error) => error.into(),
+            PushClosureError::Interrupted => Self::new(ExitStatus::Interrupted, error),
+        }
+    }
+}
+
+impl From<NixError> for CommandError {
+    fn from(error: NixError) -> Self {
+        let hint = match &error {
+            NixError::Missing => Some(
+                "install Nix (https://nixos.org/download; on Debian and Ubuntu: apt-get install nix-bin), or add the \
+                 directory of `nix` to PATH",
+            ),
+            NixError::TooOld { .. } => Some("install a newer Nix (https://nixos.org/download)"),
+            NixError::NotNix { .. } => Some("put the real `nix` first on PATH"),
+            NixError::Start { .. } | NixError::Failed { .. } => None,
+            NixError::Unexpected { .. } => {
+                Some("please report this with the output of `nix --version` and of that command")
+            }
+        };
+        Self::new(ExitStatus::Impossible, &error).maybe_hinted(hint.map(str::to_owned))
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        let hint = match &error {
+            StoreError::NotLocal(store) => {
+                Some(format!("copy the closure here first: `nix copy --from '{store}' INSTALLABLE`"))
+            }
+            StoreError::NotValid { path } => Some(format!("fetch or build it: `nix-store --realise {path}`")),
+            StoreError::Closure(_) | StoreError::Damaged(_) => {
+                Some("the store is damaged; `nix-store --verify --repair` may mend it".to_owned())
+            }
+            StoreError::Unreadable { .. } => {
+                Some("run as a user who may read the store database, or start nix-daemon".to_owned())
+            }
+        };
+        Self::new(ExitStatus::Impossible, &error).maybe_hinted(hint)
+    }
+}
+
+impl From<ResolveError> for CommandError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Nix(error) => error.into(),
+            ResolveError::Store(error) => error.into(),
+            ResolveError::Installable(error) => Self::usage(error),
+            ResolveError::UnknownOutput { .. } => Self::usage(error),
+            ResolveError::NotValid { ref command, .. } => {
+                let hint = format!("build it with `{command}`, or add --build");
+                Self::new(ExitStatus::Impossible, &error).hinted(hint)
+            }
+            ResolveError::Derivation(error) => Self::new(ExitStatus::Impossible, error)
+                .hinted("evaluate it again, which writes the .drv file: `nix-instantiate` or `nix eval`"),
+        }
+    }
+}
+
+impl From<&TargetError> for CommandError {
+    fn from(error: &TargetError) -> Self {
+        use ExitStatus::{Impossible, Inconclusive, Interrupted, Usage};
+        let (status, hint) = match error {
+            TargetError::Unusable { .. } => {
+                (Impossible, "check the URL, and whether it answers: `curl URL/nix-cache-info`")
+            }
+            TargetError::OtherStore { .. } => (Usage, "push to a cache of its own for each store directory"),
+            TargetError::Upstream { .. } => {
+                (Inconclusive, "try again, or leave the upstream out with --no-upstream, which pushes more")
+            }
+            TargetError::Unsigned { .. } => (
+                Usage,
+                "sign with --sign-key-file FILE (make one with `nix-store --generate-binary-cache-key`), or push them \
+                 unsigned with --allow-unsigned",
+            ),
+            TargetError::Key(_) => {
+                (Usage, "make a key with `nix-store --generate-binary-cache-key NAME SECRET PUBLIC`")
+            }
+            TargetError::Local(_) => (
+                Impossible,
+                "set XDG_CACHE_HOME to a directory that can be written, or name a cache with --to",
+            ),
+            TargetError::Http(HttpError::Setup(_)) => {
+                (Usage, "NIX_SSL_CERT_FILE or SSL_CERT_FILE must name a file of PEM certificates")
+            }
+            TargetError::Http(_) => (Impossible, ""),
+            TargetError::Write { source, .. } => (Impossible, write_hint(source)),
+            TargetError::Stopped { .. } => (
+                Impossible,
+                "what was pushed is complete; when the cause is mended, the same command pushes only the rest",
+            ),
+            TargetError::Interrupted => (Interrupted, "the same command goes on where this one stopped"),
+        };
+        let error = Self::new(status, error);
+        if hint.is_empty() { error } else { error.hinted(hint) }
+    }
+}
+
+fn write_hint(error: &WriteError) -> &'static str {
+    match error {
+        WriteError::Denied { .. } => {
+            "log in through the netrc file that Nix uses (`nix config show netrc-file`)"
+        }
+        WriteError::NotWritable { .. } => {
+            "the server must take PUT below this URL; nginx needs `dav_methods PUT` and `create_full_put_path on`"
+        }
+        WriteError::TooLarge { .. } => "raise the server's limit (nginx: client_max_body_size)",
+        WriteError::Rejected { .. } | WriteError::Unreachable { .. } => "try again when the server is well",
+        WriteError::File { .. } => "make room there, or allow writing; what is in the cache is complete",
+        WriteError::Source(_) => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_statuses_are_api() {
+        let codes: Vec<u8> = ExitStatus::TABLE.iter().map(|(status, _)| status.code()).collect();
+        assert_eq!(codes, [0, 1, 2, 3, 4, 130]);
+    }
+}

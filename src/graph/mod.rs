@@ -1,0 +1,12 @@
+//! Graphs of store objects: what refers to what, in which order, and who depends on it.
+//!
+//! Pure values: where the facts come from (the store database, `nix path-info`, a cache) is other modules' business.
+
+mod closure;
+mod path_info;
+
+pub use closure::{Closure, ClosureError, PathIndex};
+pub use path_info::PathInfo;
+
+#[cfg(test)]
+pub(crate) use closure::tests;

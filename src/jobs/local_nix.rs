@@ -1,0 +1,83 @@
+//! What every job needs to know of this machine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::event::Reporter;
+use crate::net::{HttpSettings, Netrc};
+use crate::nix::{EvaluationArguments, Nix, NixError, Settings, Store, StoreError};
+
+/// What the environment says about where the store is.
+#[derive(Clone, Debug, Default)]
+pub struct StoreEnvironment {
+    /// `NIX_STATE_DIR`.
+    pub state_dir: Option<PathBuf>,
+    /// `XDG_DATA_HOME`, or what it stands for.
+    pub data_home: Option<PathBuf>,
+}
+
+/// The local Nix, its settings and its store.
+#[derive(Clone, Debug)]
+pub struct LocalNix {
+    /// Nix's effective settings.
+    pub settings: Settings,
+    /// The store, with its Nix.
+    pub store: Store,
+}
+
+/// Why there is no local Nix to work with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalNixError {
+    /// Nix is missing or failed.
+    #[error(transparent)]
+    Nix(#[from] NixError),
+    /// Its store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl LocalNix {
+    /// Finds Nix and asks for its settings.
+    ///
+    /// # Errors
+    ///
+    /// When there is no Nix, it does not answer, or its store is elsewhere.
+    pub async fn open(
+        arguments: &EvaluationArguments,
+        environment: &StoreEnvironment,
+    ) -> Result<Self, LocalNixError> {
+        let nix = Nix::find().await?;
+        let settings = Settings::read(&nix, arguments).await?;
+        let store = Store::locate(
+            nix,
+            &settings,
+            arguments.store(),
+            environment.state_dir.clone(),
+            environment.data_home.as_deref(),
+        )?;
+        Ok(Self { settings, store })
+    }
+
+    /// HTTP settings with the logins of Nix's `netrc-file`.
+    ///
+    /// A file that is there and cannot be read is worth a warning: it is usually the daemon's.
+    pub fn with_logins(&self, mut http: HttpSettings, reporter: &Reporter) -> Arc<HttpSettings> {
+        if let Some(file) = &self.settings.netrc_file {
+            match read_netrc(file) {
+                Ok(netrc) => http.netrc = netrc,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    reporter.warn(format!("the netrc file {} is not used: {error}", file.display()));
+                }
+            }
+        }
+        Arc::new(http)
+    }
+}
+
+fn read_netrc(file: &Path) -> std::io::Result<Netrc> {
+    use secrecy::ExposeSecret as _;
+    let text = secrecy::SecretString::from(std::fs::read_to_string(file)?);
+    Ok(Netrc::parse(text.expose_secret()))
+}

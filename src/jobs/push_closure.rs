@@ -1,0 +1,665 @@
+//! `push-closure`: what is missing of a closure goes into a cache, and is proven to be there.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix_derivation::StorePath;
+use nix_narinfo::NarInfo;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::local_nix::{LocalNix, LocalNixError, StoreEnvironment};
+use crate::cache::local::{LocalCache, LocalCacheError};
+use crate::cache::{
+    self, Answer, BinaryCache, CacheInfo, CacheUrl, KeyError, Location, ObjectName, SigningKey, WriteError,
+    narinfo, presence,
+};
+use crate::event::{Event, Reporter};
+use crate::graph::{Closure, PathIndex};
+use crate::net::{HttpError, HttpSettings, UploadBody};
+use crate::nix::{EvaluationArguments, Installable, ResolveError, Resolver, Source, StoreError};
+use crate::plan::{Class, Filter, Holdings, Plan, Tally};
+use crate::push::engine::Stop;
+use crate::push::verify::{Verdict, Verification};
+use crate::push::{Limits, Method, Outcome, Push};
+use crate::text;
+
+/// Where to push.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// A cache.
+    Cache(CacheUrl),
+    /// The embedded cache below this directory.
+    Local(PathBuf),
+}
+
+/// One target and how to write to it.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Where.
+    pub destination: Destination,
+    /// Caches that the target's users have anyway.
+    pub upstreams: Vec<CacheUrl>,
+    /// A key to sign with.
+    pub sign_key_file: Option<PathBuf>,
+    /// How NARs are compressed, and how hard.
+    pub compression: (Method, i32),
+}
+
+/// What to push, where, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What was named.
+    pub installables: Vec<String>,
+    /// What was said for evaluation.
+    pub arguments: EvaluationArguments,
+    /// Whether what is not valid may be built or fetched first.
+    pub build: bool,
+    /// Where relative names are taken from.
+    pub directory: PathBuf,
+    /// The targets.
+    pub targets: Vec<Target>,
+    /// What may move.
+    pub filter: Filter,
+    /// Whether to stop after planning.
+    pub dry_run: bool,
+    /// Whether to leave out reading back.
+    pub skip_verification: bool,
+    /// Whether paths without any signature may be pushed.
+    pub allow_unsigned: bool,
+    /// How much may be used at once.
+    pub limits: Limits,
+    /// Where large NARs are kept on their way.
+    pub temporary: PathBuf,
+    /// How to speak HTTP.
+    pub http: HttpSettings,
+    /// Where the store is.
+    pub store: StoreEnvironment,
+}
+
+/// Why nothing could be pushed anywhere.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushClosureError {
+    /// There is no local Nix to work with.
+    #[error(transparent)]
+    Nix(#[from] LocalNixError),
+    /// What was named leads to no valid paths.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The store does not give the closure.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Somebody interrupted it.
+    #[error("interrupted before anything was pushed")]
+    Interrupted,
+}
+
+/// Why a target did not get everything.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// It does not answer, or does not let us in.
+    #[error("cannot use the target {url}: {reason}")]
+    Unusable {
+        /// The target.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// It is for another store.
+    #[error("the target {url} is for the store directory {theirs}, and this store's is {ours}")]
+    OtherStore {
+        /// The target.
+        url: String,
+        /// Its store directory.
+        theirs: String,
+        /// Ours.
+        ours: String,
+    },
+    /// An upstream does not answer, so that nobody knows what has to move.
+    #[error("cannot ask the upstream {url} what it holds: {reason}")]
+    Upstream {
+        /// The upstream.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// Paths would end up without any signature.
+    #[error(
+        "{} would be in {url} without any signature, where Nix does not trust {}: {}{}",
+        text::count(*.count, "path"), if *.count == 1 { "it" } else { "them" }, .examples.join(", "),
+        if *.count > .examples.len() { ", …" } else { "" }
+    )]
+    Unsigned {
+        /// The target.
+        url: String,
+        /// How many.
+        count: usize,
+        /// Some of them.
+        examples: Vec<String>,
+    },
+    /// The key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The embedded cache cannot be used.
+    #[error(transparent)]
+    Local(#[from] LocalCacheError),
+    /// HTTP cannot be set up.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// It cannot be written.
+    #[error("cannot write to {url}: {source}")]
+    Write {
+        /// The target.
+        url: String,
+        /// Why.
+        #[source]
+        source: WriteError,
+    },
+    /// It took some paths, and then no more.
+    #[error("the push to {url} was stopped: {reason}")]
+    Stopped {
+        /// The target.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody interrupted the push.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Paths that were pushed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pushed {
+    /// Number of paths.
+    pub paths: usize,
+    /// Their NARs' size in bytes, uncompressed.
+    pub nar_bytes: u64,
+    /// What was stored for them, in bytes, compressed.
+    pub file_bytes: u64,
+}
+
+/// A path that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailedPath {
+    /// The store path.
+    pub path: String,
+    /// Why, in the server's own words where it had any.
+    pub error: String,
+}
+
+/// A path that was withheld.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockedPath {
+    /// The store path.
+    pub path: String,
+    /// The path that failed or was excluded.
+    pub by: String,
+}
+
+/// What became of one target.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetReport {
+    /// The target.
+    pub url: String,
+    /// The whole closure.
+    pub closure: Tally,
+    /// What the target served before.
+    pub present: Tally,
+    /// What a declared upstream serves.
+    pub upstream: Tally,
+    /// What a filter left out.
+    pub excluded: Tally,
+    /// What had to move.
+    pub push: Tally,
+    /// What did move.
+    pub pushed: Pushed,
+    /// What failed.
+    pub failed: Vec<FailedPath>,
+    /// What was withheld.
+    pub blocked: Vec<BlockedPath>,
+    /// What was not attempted or not finished.
+    pub unfinished: Tally,
+    /// Whether the closure was read back; nothing when it was not tried.
+    pub verified: Option<bool>,
+    /// What reading back found.
+    pub problems: Vec<String>,
+    /// Whether something could not be asked when reading back.
+    #[serde(skip)]
+    pub inconclusive: bool,
+    /// The `trusted-public-keys` line for what was signed here.
+    pub public_key: Option<String>,
+    /// Whether the key was made in this run.
+    #[serde(skip)]
+    pub is_new_key: bool,
+    /// Why the target did not get everything.
+    #[serde(serialize_with = "as_text")]
+    pub error: Option<TargetError>,
+}
+
+#[expect(clippy::ref_option, reason = "the signature is serde's")]
+fn as_text<S: serde::Serializer>(error: &Option<TargetError>, serializer: S) -> Result<S::Ok, S::Error> {
+    error.as_ref().map(ToString::to_string).serialize(serializer)
+}
+
+/// What became of a push.
+#[derive(Debug)]
+pub struct PushClosureReport {
+    /// Each target, in the order in which they were named.
+    pub targets: Vec<TargetReport>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Pushes. A target that fails does not keep the others from being tried.
+///
+/// # Errors
+///
+/// When it is not even known what to push.
+pub async fn run(
+    request: &Request,
+    reporter: &Reporter,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<PushClosureReport, PushClosureError> {
+    let started = Instant::now();
+    let prepared = async {
+        let local = LocalNix::open(&request.arguments, &request.store).await?;
+        let closure = load_closure(request, &local, reporter).await?;
+        Ok::<_, PushClosureError>((local, closure))
+    };
+    let (local, closure) = unless(interrupted, prepared).await.ok_or(PushClosureError::Interrupted)??;
+    let http = local.with_logins(request.http.clone(), reporter);
+    let mut targets = Vec::new();
+    for target in &request.targets {
+        let mut push = TargetPush {
+            request,
+            local: &local,
+            closure: &closure,
+            http: &http,
+            reporter,
+            report: TargetReport {
+                url: match &target.destination {
+                    Destination::Cache(url) => url.to_string(),
+                    Destination::Local(directory) => directory.display().to_string(),
+                },
+                closure: Tally { paths: closure.len(), nar_bytes: closure.nar_bytes() },
+                ..TargetReport::default()
+            },
+        };
+        if let Err(error) = push.run(target, interrupted).await {
+            push.report.error = Some(error);
+        }
+        targets.push(push.report);
+    }
+    Ok(PushClosureReport { targets, elapsed: started.elapsed() })
+}
+
+/// The outcome of `work`; nothing when it was interrupted.
+async fn unless<T>(interrupted: &watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
+    let mut interrupted = interrupted.clone();
+    tokio::select! {
+        biased;
+        Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => None,
+        outcome = work => Some(outcome),
+    }
+}
+
+async fn load_closure(
+    request: &Request,
+    local: &LocalNix,
+    reporter: &Reporter,
+) -> Result<Closure, PushClosureError> {
+    let installables = request
+        .installables
+        .iter()
+        .map(|text| Installable::parse(text, &local.store, &request.directory, &request.arguments))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(ResolveError::from)?;
+    if installables.iter().any(|installable| matches!(installable, Installable::Expression(..))) {
+        reporter.emit(Event::Step { what: "evaluating".to_owned() });
+    }
+    let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: request.build };
+    let roots = resolver.resolve(&installables).await?;
+    let (closure, source) = local.store.closure(&roots).await?;
+    if source == Source::PathInfo {
+        tracing::info!("the store database cannot be read; the closure comes from nix path-info");
+    }
+    Ok(closure)
+}
+
+/// A push to one target under way.
+struct TargetPush<'a> {
+    request: &'a Request,
+    local: &'a LocalNix,
+    closure: &'a Closure,
+    http: &'a Arc<HttpSettings>,
+    reporter: &'a Reporter,
+    report: TargetReport,
+}
+
+/// What the caches said before anything moved.
+struct Known {
+    target: Holdings,
+    /// Narinfos that the target served.
+    narinfos: Vec<NarInfo>,
+    upstream: Holdings,
+}
+
+impl TargetPush<'_> {
+    async fn run(&mut self, target: &Target, interrupted: &watch::Receiver<bool>) -> Result<(), TargetError> {
+        let (url, key) = self.open_key(target)?;
+        self.report.url = url.to_string();
+        self.report.public_key = key.as_ref().map(SigningKey::public_key);
+        let cache = cache::open(&url, self.http)?;
+        let upstreams = target
+            .upstreams
+            .iter()
+            .map(|upstream| cache::open(upstream, self.http))
+            .collect::<Result<Vec<_>, _>>()?;
+
+        let asked = async {
+            let is_new_cache = !self.check_cache_info(cache.as_ref()).await?;
+            Ok::<_, TargetError>((is_new_cache, self.ask(&cache, &upstreams, !is_new_cache).await?))
+        };
+        let (is_new_cache, known) = unless(interrupted, asked).await.ok_or(TargetError::Interrupted)??;
+        let plan = Plan::new(self.closure, &known.target, &known.upstream, &self.request.filter);
+        self.announce(&plan);
+        self.require_signatures(&plan, key.as_ref())?;
+        if self.request.dry_run {
+            return Ok(());
+        }
+        if is_new_cache {
+            self.write_cache_info(cache.as_ref(), &url).await?;
+        }
+        let push = Push {
+            closure: self.closure,
+            plan: &plan,
+            store: &self.local.store,
+            target: Arc::clone(&cache),
+            key: key.as_ref(),
+            compression: target.compression,
+            limits: self.request.limits,
+            temporary: self.request.temporary.clone(),
+        };
+        let outcome = if self.report.push.paths == 0 {
+            Outcome::default()
+        } else {
+            let url = url.to_string();
+            push.run(self.reporter, interrupted.clone())
+                .await
+                .map_err(|source| TargetError::Write { url, source })?
+        };
+        self.note(&outcome);
+        match outcome.stopped {
+            Some(Stop::Interrupted) => return Err(TargetError::Interrupted),
+            Some(Stop::Target(reason)) => return Err(TargetError::Stopped { url: url.to_string(), reason }),
+            None => {}
+        }
+        if !self.request.skip_verification {
+            let verified = self.verify(&cache, &upstreams, &plan, known, &outcome);
+            unless(interrupted, verified).await.ok_or(TargetError::Interrupted)?;
+        }
+        Ok(())
+    }
+
+    fn open_key(&mut self, target: &Target) -> Result<(CacheUrl, Option<SigningKey>), TargetError> {
+        let given = target.sign_key_file.as_deref().map(SigningKey::read).transpose()?;
+        match &target.destination {
+            Destination::Cache(url) => Ok((url.clone(), given)),
+            Destination::Local(directory) => {
+                let local = LocalCache::open(directory)?;
+                self.report.is_new_key = local.is_new_key && given.is_none();
+                Ok((local.url, Some(given.unwrap_or(local.key))))
+            }
+        }
+    }
+
+    /// Whether the target has a `nix-cache-info`, which must then be for this store.
+    async fn check_cache_info(&self, cache: &dyn BinaryCache) -> Result<bool, TargetError> {
+        let url = cache.url().to_string();
+        match read_cache_info(cache).await {
+            Answer::Present(info) if info.store_dir == self.local.store.dir().as_str() => Ok(true),
+            Answer::Present(info) => Err(TargetError::OtherStore {
+                url,
+                theirs: info.store_dir,
+                ours: self.local.store.dir().to_string(),
+            }),
+            Answer::Absent => Ok(false),
+            Answer::Denied(reason) | Answer::Broken(reason) | Answer::Unreachable(reason) => {
+                Err(TargetError::Unusable { url, reason })
+            }
+        }
+    }
+
+    async fn write_cache_info(&self, cache: &dyn BinaryCache, url: &CacheUrl) -> Result<(), TargetError> {
+        let priority = match url.location() {
+            Location::Directory(_) => 30,
+            Location::Http(_) => 41,
+        };
+        let body = CacheInfo::text(self.local.store.dir(), priority);
+        let written = cache.put(&ObjectName::cache_info(), UploadBody::Bytes(body.into()), &|_| {}).await;
+        written.map_err(|source| TargetError::Write { url: url.to_string(), source })
+    }
+
+    /// Asks the target for everything, and the upstreams for what it does not have.
+    async fn ask(
+        &self,
+        target: &Arc<dyn BinaryCache>,
+        upstreams: &[Arc<dyn BinaryCache>],
+        is_readable: bool,
+    ) -> Result<Known, TargetError> {
+        let mut known = Known {
+            target: Holdings::none(self.closure),
+            narinfos: Vec::new(),
+            upstream: Holdings::none(self.closure),
+        };
+        let everything: Vec<PathIndex> = self.closure.indices().collect();
+        let mut denied = None;
+        for (index, answer) in self.narinfos(target, &everything).await {
+            match answer {
+                Answer::Present(narinfo) => {
+                    known.target.add(index);
+                    known.narinfos.push(narinfo);
+                }
+                Answer::Absent => {}
+                // A bucket that may not be listed says 403 for what is not there.
+                Answer::Denied(words) if is_readable => denied = Some(words),
+                Answer::Broken(words) => self.reporter.warn(format!(
+                    "the target has something else where a narinfo should be, which will be replaced: {words}"
+                )),
+                Answer::Denied(reason) | Answer::Unreachable(reason) => {
+                    return Err(TargetError::Unusable { url: target.url().to_string(), reason });
+                }
+            }
+        }
+        if let Some(words) = denied {
+            self.reporter.warn(format!("narinfos that may not be read are taken as absent: {words}"));
+        }
+        for upstream in upstreams {
+            let missing: Vec<PathIndex> = everything
+                .iter()
+                .copied()
+                .filter(|index| !known.target.has(*index) && !known.upstream.has(*index))
+                .collect();
+            if !missing.is_empty() {
+                self.ask_upstream(upstream, &missing, &mut known.upstream).await?;
+            }
+        }
+        Ok(known)
+    }
+
+    async fn ask_upstream(
+        &self,
+        upstream: &Arc<dyn BinaryCache>,
+        missing: &[PathIndex],
+        held: &mut Holdings,
+    ) -> Result<(), TargetError> {
+        let url = upstream.url().to_string();
+        match read_cache_info(upstream.as_ref()).await {
+            Answer::Present(info) if info.store_dir == self.local.store.dir().as_str() => {}
+            Answer::Present(info) => {
+                let reason = format!("it is for the store directory {}", info.store_dir);
+                return Err(TargetError::Upstream { url, reason });
+            }
+            Answer::Absent => {
+                let reason = "it has no nix-cache-info; is this the URL of a binary cache?".to_owned();
+                return Err(TargetError::Upstream { url, reason });
+            }
+            Answer::Denied(reason) | Answer::Broken(reason) | Answer::Unreachable(reason) => {
+                return Err(TargetError::Upstream { url, reason });
+            }
+        }
+        let trust = &self.local.settings.trust;
+        let trusts_cache = upstream.url().is_trusted() || !trust.require_signatures;
+        let mut distrusted = 0;
+        for (index, answer) in self.narinfos(upstream, missing).await {
+            match answer {
+                Answer::Present(narinfo)
+                    if narinfo::is_usable(&narinfo, &trust.public_keys, trusts_cache) =>
+                {
+                    held.add(index);
+                }
+                Answer::Present(_) => distrusted += 1,
+                Answer::Absent | Answer::Broken(_) | Answer::Denied(_) => {}
+                Answer::Unreachable(reason) => return Err(TargetError::Upstream { url, reason }),
+            }
+        }
+        if distrusted > 0 {
+            self.reporter.warn(format!(
+                "{} in the upstream {url} carry no signature that Nix trusts here, and are pushed as well",
+                text::count(distrusted, "path")
+            ));
+        }
+        Ok(())
+    }
+
+    async fn narinfos(
+        &self,
+        cache: &Arc<dyn BinaryCache>,
+        indices: &[PathIndex],
+    ) -> Vec<(PathIndex, Answer<NarInfo>)> {
+        let paths: Vec<&StorePath> = indices.iter().map(|index| &self.closure.info(*index).path).collect();
+        let answers = presence::narinfos(cache, self.local.store.dir(), &paths, self.reporter).await;
+        indices.iter().copied().zip(answers).collect()
+    }
+
+    /// Tells what will be done, and notes it.
+    fn announce(&mut self, plan: &Plan) {
+        let is_blocked = |class| matches!(class, Class::Blocked { .. });
+        let tally = |wanted| plan.tally(self.closure, move |class| class == wanted);
+        self.report.present = tally(Class::Present);
+        self.report.upstream = tally(Class::Upstream);
+        self.report.excluded = tally(Class::Excluded);
+        self.report.push = tally(Class::Push);
+        self.report.blocked = plan
+            .paths(self.closure, is_blocked)
+            .filter_map(|index| match plan.class(index) {
+                Class::Blocked { by } => Some(BlockedPath { path: self.shown(index), by: self.shown(by) }),
+                _ => None,
+            })
+            .collect();
+        self.reporter.emit(Event::Planned {
+            target: self.report.url.clone(),
+            closure: self.report.closure,
+            present: self.report.present,
+            upstream: self.report.upstream,
+            excluded: self.report.excluded,
+            blocked: plan.tally(self.closure, is_blocked),
+            push: self.report.push,
+        });
+    }
+
+    fn shown(&self, index: PathIndex) -> String {
+        self.local.store.dir().render_path(&self.closure.info(index).path)
+    }
+
+    fn require_signatures(&self, plan: &Plan, key: Option<&SigningKey>) -> Result<(), TargetError> {
+        if key.is_some() || self.request.allow_unsigned {
+            return Ok(());
+        }
+        let unsigned: Vec<PathIndex> = plan
+            .paths(self.closure, |class| class == Class::Push)
+            .filter(|index| {
+                let info = self.closure.info(*index);
+                info.signatures.is_empty() && info.content_address.is_none()
+            })
+            .collect();
+        if unsigned.is_empty() {
+            return Ok(());
+        }
+        Err(TargetError::Unsigned {
+            url: self.report.url.clone(),
+            count: unsigned.len(),
+            examples: unsigned.iter().take(3).map(|index| self.closure.info(*index).base_name()).collect(),
+        })
+    }
+
+    fn note(&mut self, outcome: &Outcome) {
+        let tally = outcome.tally();
+        self.report.pushed =
+            Pushed { paths: tally.paths, nar_bytes: tally.nar_bytes, file_bytes: outcome.file_bytes() };
+        self.report.failed = outcome
+            .failed
+            .iter()
+            .map(|(index, failure)| FailedPath { path: self.shown(*index), error: failure.to_string() })
+            .collect();
+        let blocked: Vec<BlockedPath> = outcome
+            .blocked
+            .iter()
+            .map(|(index, by)| BlockedPath { path: self.shown(*index), by: self.shown(*by) })
+            .collect();
+        self.report.blocked.extend(blocked);
+        for index in &outcome.unfinished {
+            self.report.unfinished.add(self.closure.info(*index).nar_size);
+        }
+    }
+
+    async fn verify(
+        &mut self,
+        cache: &Arc<dyn BinaryCache>,
+        upstreams: &[Arc<dyn BinaryCache>],
+        plan: &Plan,
+        known: Known,
+        outcome: &Outcome,
+    ) {
+        if !(self.report.failed.is_empty() && self.report.blocked.is_empty()) {
+            self.report.verified = Some(false);
+            return;
+        }
+        let path_of = |index: PathIndex| self.closure.info(index).path.clone();
+        let wanted: Vec<StorePath> =
+            plan.paths(self.closure, |class| class != Class::Excluded).map(path_of).collect();
+        let verification = Verification {
+            target: cache,
+            upstreams,
+            store_dir: self.local.store.dir(),
+            served_upstream: &plan
+                .paths(self.closure, |class| class == Class::Upstream)
+                .map(path_of)
+                .collect::<HashSet<_>>(),
+            known: known.narinfos,
+            pushed: outcome.pushed.iter().map(|(index, _)| path_of(*index)).collect(),
+        };
+        let verdict: Verdict = verification.run(&wanted, self.reporter).await;
+        self.report.verified = Some(verdict.is_good());
+        self.report.inconclusive = verdict.inconclusive;
+        self.report.problems = verdict.problems;
+        if verdict.more > 0 {
+            self.report.problems.push(format!("and {} more", text::count(verdict.more, "problem")));
+        }
+    }
+}
+
+async fn read_cache_info(cache: &dyn BinaryCache) -> Answer<CacheInfo> {
+    let answer = cache.get(&ObjectName::cache_info(), CacheInfo::LIMIT).await;
+    answer.and_then(|text| match CacheInfo::parse(&text) {
+        Ok(info) => Answer::Present(info),
+        Err(error) => Answer::Broken(error.to_string()),
+    })
+}

@@ -1,0 +1,402 @@
+//! One HTTP request, with limits, retries and credentials.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Response, StatusCode};
+use secrecy::ExposeSecret as _;
+use url::Url;
+
+use super::retry::{is_transient, retry_after};
+use super::{Netrc, Retry, UploadBody, may_carry_credentials, redacted};
+use crate::text::Printable;
+
+/// How much of an error's body is read for its words, in bytes.
+const ERROR_BODY: usize = 4096;
+
+/// Is told how many bytes more a connection took.
+pub type Sent<'a> = &'a (dyn Fn(u64) + Send + Sync);
+
+/// Where the certificates come from that TLS trusts.
+#[derive(Clone, Debug, Default)]
+pub enum TlsRoots {
+    /// The system's store, and the bundled Mozilla roots for machines without one.
+    #[default]
+    System,
+    /// Exactly the certificates of this PEM text, as `NIX_SSL_CERT_FILE` asks.
+    Pem(Vec<u8>),
+}
+
+/// What a client needs to know, gathered by whoever reads configuration.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// How long a request may make no progress at all, in either direction.
+    pub stall_timeout: Duration,
+    /// When to try again.
+    pub retry: Retry,
+    /// Trusted certificates.
+    pub roots: TlsRoots,
+    /// Logins by host.
+    pub netrc: Netrc,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_mins(1),
+            retry: Retry::default(),
+            roots: TlsRoots::default(),
+            netrc: Netrc::default(),
+        }
+    }
+}
+
+/// Why there is no answer. A status from the server is an answer, not an error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// The client could not be set up.
+    #[error("cannot set up HTTP: {0}")]
+    Setup(String),
+    /// No connection, or it broke, after all attempts.
+    #[error("{reason} (after {attempts} attempts)")]
+    Connection {
+        /// What went wrong last.
+        reason: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// Nothing moved for the stall limit, in every attempt.
+    #[error("no progress for {} s", .limit.as_secs())]
+    Stalled {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The body is larger than it may be.
+    #[error("the answer is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// What is to be sent cannot be read.
+    #[error("cannot read what is to be sent: {0}")]
+    Source(#[source] std::io::Error),
+}
+
+/// What a server said.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The length that the server gave for the body, which for HEAD is the object's size.
+    pub length: Option<u64>,
+    /// The body, complete for a success, the first 4 KiB otherwise.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// What a server says about a failure, fit to print: its status, and the first words of its body when it is text.
+pub fn words_of_server(reply: &Reply) -> String {
+    let reason = StatusCode::from_u16(reply.status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .map_or_else(String::new, |reason| format!(" {reason}"));
+    let text = String::from_utf8_lossy(&reply.body);
+    let text = text.trim();
+    if text.is_empty() || text.starts_with('<') {
+        format!("HTTP {}{reason}", reply.status)
+    } else {
+        format!("HTTP {}{reason}: {}", reply.status, Printable(text))
+    }
+}
+
+/// Sends requests to one server.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    client: reqwest::Client,
+    settings: Arc<HttpSettings>,
+}
+
+impl HttpClient {
+    /// Makes a client for servers of the scheme of `url`; certificates are loaded only for `https`.
+    ///
+    /// # Errors
+    ///
+    /// When the certificates are not certificates.
+    pub fn new(url: &Url, settings: Arc<HttpSettings>) -> Result<Self, HttpError> {
+        // Fails only when a provider is installed already, which is just as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let setup = |error: reqwest::Error| HttpError::Setup(words(&error));
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("cache-helper/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(settings.connect_timeout)
+            .tcp_nodelay(true)
+            .pool_max_idle_per_host(64);
+        let builder = match (&settings.roots, url.scheme()) {
+            (TlsRoots::Pem(pem), "https") => {
+                builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem).map_err(setup)?)
+            }
+            (TlsRoots::System, "https") => {
+                let bundled: Result<Vec<_>, _> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+                    .iter()
+                    .map(|der| reqwest::Certificate::from_der(der))
+                    .collect();
+                builder.tls_certs_merge(bundled.map_err(setup)?)
+            }
+            _ => builder.tls_certs_only([]),
+        };
+        let builder = builder.redirect(reqwest::redirect::Policy::custom(follow));
+        Ok(Self { client: builder.build().map_err(setup)?, settings })
+    }
+
+    /// Reads an object of at most `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// When no answer could be had within the limits.
+    pub async fn get(&self, url: &Url, limit: usize) -> Result<Reply, HttpError> {
+        self.send(Method::GET, url, None, limit).await
+    }
+
+    /// Asks for an object's status and size.
+    ///
+    /// # Errors
+    ///
+    /// When no answer could be had within the limits.
+    pub async fn head(&self, url: &Url) -> Result<Reply, HttpError> {
+        self.send(Method::HEAD, url, None, 0).await
+    }
+
+    /// Writes an object. `sent` grows with every chunk, also when it has to be sent again.
+    ///
+    /// # Errors
+    ///
+    /// When no answer could be had within the limits, or the body cannot be read.
+    pub async fn put(&self, url: &Url, body: &UploadBody, sent: Sent<'_>) -> Result<Reply, HttpError> {
+        self.send(Method::PUT, url, Some((body, sent)), ERROR_BODY).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        body: Option<(&UploadBody, Sent<'_>)>,
+        limit: usize,
+    ) -> Result<Reply, HttpError> {
+        let mut attempt = 1;
+        loop {
+            let failure = match self.attempt(&method, url, body, limit).await {
+                Ok((reply, _)) if !is_transient(reply.status) => return Ok(reply),
+                Ok((reply, asked_for)) => match self.settings.retry.wait(attempt, asked_for) {
+                    Some(wait) => Failure::Status(reply.status, wait),
+                    None => return Ok(reply),
+                },
+                Err(error) => {
+                    let lasting = matches!(
+                        error,
+                        HttpError::TooLarge { .. }
+                            | HttpError::Source(_)
+                            | HttpError::Setup(_)
+                            | HttpError::Stalled { .. }
+                    );
+                    match self.settings.retry.wait(attempt, None) {
+                        Some(wait) if !lasting => Failure::Error(error, wait),
+                        _ => return Err(with_attempts(error, attempt)),
+                    }
+                }
+            };
+            let wait = match &failure {
+                Failure::Status(status, wait) => {
+                    tracing::debug!(%method, url = redacted(url), status, ?wait, "trying again");
+                    wait
+                }
+                Failure::Error(error, wait) => {
+                    tracing::debug!(%method, url = redacted(url), %error, ?wait, "trying again");
+                    wait
+                }
+            };
+            tokio::time::sleep(*wait).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        method: &Method,
+        url: &Url,
+        body: Option<(&UploadBody, Sent<'_>)>,
+        limit: usize,
+    ) -> Result<(Reply, Option<Duration>), HttpError> {
+        let mut request = self.client.request(method.clone(), url.clone());
+        if let Some(credentials) = self.credentials(url) {
+            request = request.header(AUTHORIZATION, credentials);
+        }
+        let counter = Arc::new(AtomicU64::new(0));
+        if let Some((body, _)) = body {
+            let attempt = body.attempt(Arc::clone(&counter)).map_err(HttpError::Source)?;
+            request = request.header(CONTENT_LENGTH, body.length()).body(reqwest::Body::wrap(attempt));
+        }
+        let watched = self.watch(request.send(), &counter, body.map(|(_, sent)| sent));
+        let mut response = watched.await?;
+        let asked_for = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| retry_after(value, SystemTime::now()));
+        let status = response.status().as_u16();
+        let length = content_length(&response);
+        let is_success = response.status().is_success();
+        let body = if *method == Method::HEAD {
+            Bytes::new()
+        } else {
+            self.read(&mut response, if is_success { limit } else { ERROR_BODY }, is_success).await?
+        };
+        Ok((Reply { status, length, body }, asked_for))
+    }
+
+    /// Waits for a response for as long as the counter moves; nothing moving for the stall limit is an error.
+    async fn watch(
+        &self,
+        request: impl Future<Output = reqwest::Result<Response>>,
+        counter: &AtomicU64,
+        sent: Option<Sent<'_>>,
+    ) -> Result<Response, HttpError> {
+        // Several looks a stall limit, so that the counters of a slow upload are seen to move.
+        let look = (self.settings.stall_timeout / 8).min(Duration::from_millis(200));
+        let mut seen = 0;
+        let mut last_move = tokio::time::Instant::now();
+        let mut request = std::pin::pin!(request);
+        loop {
+            let outcome = tokio::time::timeout(look, request.as_mut()).await;
+            let now = counter.load(Ordering::Relaxed);
+            if now > seen {
+                if let Some(sent) = sent {
+                    sent(now - seen);
+                }
+                seen = now;
+                last_move = tokio::time::Instant::now();
+            }
+            match outcome {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => return Err(connection_error(&error)),
+                Err(_) if last_move.elapsed() >= self.settings.stall_timeout => {
+                    return Err(HttpError::Stalled { limit: self.settings.stall_timeout });
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Reads a body of at most `limit` bytes; of an error's body, the first `limit` bytes.
+    async fn read(&self, response: &mut Response, limit: usize, whole: bool) -> Result<Bytes, HttpError> {
+        let mut body = BytesMut::new();
+        loop {
+            let chunk = match tokio::time::timeout(self.settings.stall_timeout, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Ok(None)) => return Ok(body.freeze()),
+                // An error's words are a courtesy: what came of them is enough.
+                Ok(Err(_)) | Err(_) if !whole => return Ok(body.freeze()),
+                Ok(Err(error)) => return Err(connection_error(&error)),
+                Err(_) => return Err(HttpError::Stalled { limit: self.settings.stall_timeout }),
+            };
+            if body.len() + chunk.len() > limit {
+                if whole {
+                    return Err(HttpError::TooLarge { limit });
+                }
+                body.extend_from_slice(&chunk[..limit - body.len()]);
+                return Ok(body.freeze());
+            }
+            body.extend_from_slice(&chunk);
+        }
+    }
+
+    /// The `Authorization` header for a URL, where there is a login and it may travel there.
+    fn credentials(&self, url: &Url) -> Option<HeaderValue> {
+        use base64::Engine as _;
+        let login = self.settings.netrc.login(url.host_str()?)?;
+        if !may_carry_credentials(url) {
+            return None;
+        }
+        let pair = format!("{}:{}", login.name, login.password.expose_secret());
+        let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+        let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// Whether a login for this URL exists but may not travel there.
+    pub fn withholds_credentials(&self, url: &Url) -> bool {
+        let login = url.host_str().and_then(|host| self.settings.netrc.login(host));
+        login.is_some() && !may_carry_credentials(url)
+    }
+}
+
+/// Follows up to five redirects, never to another scheme: from `https` that would give up TLS, and from `http` this
+/// client has no certificates to trust.
+fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
+    let from = attempt.previous().last().map(Url::scheme).unwrap_or_default().to_owned();
+    if attempt.previous().len() > 5 {
+        attempt.error("more than five redirects")
+    } else if attempt.url().scheme() == from {
+        attempt.follow()
+    } else {
+        let to = redacted(attempt.url());
+        attempt.error(format!("redirects to {to}; use that URL if it is the cache's"))
+    }
+}
+
+enum Failure {
+    Status(u16, Duration),
+    Error(HttpError, Duration),
+}
+
+fn with_attempts(error: HttpError, attempts: u32) -> HttpError {
+    match error {
+        HttpError::Connection { reason, .. } => HttpError::Connection { reason, attempts },
+        other => other,
+    }
+}
+
+fn content_length(response: &Response) -> Option<u64> {
+    // Not `Response::content_length`, which says 0 for the empty body of a HEAD.
+    response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn connection_error(error: &reqwest::Error) -> HttpError {
+    HttpError::Connection { reason: words(error), attempts: 1 }
+}
+
+/// The innermost words of an error: reqwest's outer ones repeat the URL, which may hold secrets.
+fn words(error: &reqwest::Error) -> String {
+    let mut source: &dyn std::error::Error = error;
+    let mut outermost = true;
+    while let Some(inner) = source.source() {
+        source = inner;
+        outermost = false;
+    }
+    let reason = if outermost {
+        let kind = if error.is_redirect() {
+            "too many redirects"
+        } else if error.is_timeout() {
+            "no connection in time"
+        } else {
+            "the request failed"
+        };
+        kind.to_owned()
+    } else {
+        source.to_string()
+    };
+    Printable(&reason).to_string()
+}

@@ -1,0 +1,71 @@
+//! HTTP as this program needs it: bounded, patient, and silent about secrets.
+//!
+//! [`HttpClient`] sends one logical request: it limits what it reads and how long it waits, retries what is worth
+//! retrying ([`Retry`]), and attaches credentials from [`Netrc`] only where they may travel. It knows nothing of caches.
+
+mod client;
+mod netrc;
+mod retry;
+mod upload;
+
+pub use client::{HttpClient, HttpError, HttpSettings, Reply, Sent, TlsRoots, words_of_server};
+pub use netrc::{Login, Netrc};
+pub use retry::Retry;
+pub use upload::UploadBody;
+
+use url::{Host, Url};
+
+/// Whether credentials may travel to this URL: over TLS, or to this machine only.
+pub fn may_carry_credentials(url: &Url) -> bool {
+    url.scheme() == "https" || is_loopback(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(domain)) => domain == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// A URL as it may be shown: without user information, query values or fragment.
+///
+/// Presigned URLs carry their whole credential in the query, so values are replaced rather than guessed at.
+pub fn redacted(url: &Url) -> String {
+    let mut shown = url.clone();
+    // Setting user information fails only for URLs that cannot have any, which then have none to hide.
+    let _ = shown.set_username("");
+    let _ = shown.set_password(None);
+    shown.set_fragment(None);
+    if let Some(query) = url.query() {
+        let keys: Vec<&str> =
+            query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()).collect();
+        shown.set_query(Some(&keys.iter().map(|key| format!("{key}=…")).collect::<Vec<_>>().join("&")));
+        return shown.to_string().replace("%E2%80%A6", "…");
+    }
+    shown.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_in_urls_are_not_shown() {
+        let url = Url::parse("https://me:secret@host/a?X-Sig=secret&b=secret#secret").expect("a URL");
+        assert_eq!(redacted(&url), "https://host/a?X-Sig=…&b=…");
+    }
+
+    #[test]
+    fn credentials_travel_over_tls_or_not_at_all() {
+        let may = |url| may_carry_credentials(&Url::parse(url).expect("a URL"));
+        assert!(may("https://example.org"));
+        assert!(may("http://127.0.0.9:8080"));
+        assert!(may("http://[::1]/x"));
+        assert!(may("http://localhost/"));
+        assert!(!may("http://example.org"));
+        assert!(!may("http://localhost.example.org/"));
+        assert!(!may("http://10.0.0.1/"));
+    }
+}

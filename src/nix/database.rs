@@ -1,0 +1,178 @@
+//! The store database, read directly.
+//!
+//! Schema: `src/libstore/schema.sql` in NixOS/nix, unchanged in what is read here since Nix 2.0.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+use std::time::Duration;
+
+use nix_derivation::{CAHash, NixHash, StoreDir, StorePath};
+use nix_narinfo::NixSignature;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+
+use crate::graph::PathInfo;
+
+/// How long to wait for a writer that holds the database.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// A read-only connection to the store database.
+pub(super) struct Database {
+    connection: Connection,
+    store_dir: StoreDir,
+}
+
+/// Why the database did not give an answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DatabaseError {
+    /// It cannot be opened or read.
+    #[error("cannot read the store database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A row makes no sense.
+    #[error("the store database is damaged at {path}: {reason}")]
+    Damaged { path: String, reason: String },
+    /// A path is not registered.
+    #[error("{path} is not valid")]
+    NotValid { path: String },
+}
+
+impl Database {
+    /// Opens the database of a state directory.
+    ///
+    /// A write-ahead-logged database cannot be opened read-only by somebody who may not write beside it, unless another
+    /// process has it open (NixOS/nix#10300). Where no log is there, nobody is writing, and the file alone is the whole
+    /// truth: then, and only then, it may be read as immutable.
+    pub(super) fn open(state_dir: &Path, store_dir: &StoreDir) -> Result<Self, DatabaseError> {
+        let file = state_dir.join("db/db.sqlite");
+        let connection = open_at(&file, "").or_else(|error| {
+            let log = state_dir.join("db/db.sqlite-wal");
+            match log.try_exists() {
+                Ok(false) => open_at(&file, "?immutable=1"),
+                _ => Err(error),
+            }
+        })?;
+        Ok(Self { connection, store_dir: store_dir.clone() })
+    }
+
+    /// The registrations of `roots` and of everything they refer to.
+    pub(super) fn closure(&self, roots: &[StorePath]) -> Result<Vec<PathInfo>, DatabaseError> {
+        // One snapshot for the whole walk: between two statements a garbage collection may run.
+        let transaction = self.connection.unchecked_transaction()?;
+        let mut id_of = transaction.prepare("SELECT id FROM ValidPaths WHERE path = ?")?;
+        let mut registration = transaction
+            .prepare("SELECT path, hash, narSize, deriver, sigs, ca FROM ValidPaths WHERE id = ?")?;
+        let mut references_of = transaction.prepare("SELECT reference FROM Refs WHERE referrer = ?")?;
+
+        let mut queue = VecDeque::new();
+        let mut seen: HashMap<i64, Option<StorePath>> = HashMap::new();
+        for root in roots {
+            let path = self.store_dir.render_path(root);
+            let id: Option<i64> = id_of.query_row([&path], |row| row.get(0)).optional()?;
+            let id = id.ok_or(DatabaseError::NotValid { path })?;
+            if seen.insert(id, None).is_none() {
+                queue.push_back(id);
+            }
+        }
+        let mut rows = Vec::new();
+        while let Some(id) = queue.pop_front() {
+            let row = registration.query_row([id], Row::read)?;
+            let references: Vec<i64> =
+                references_of.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            for reference in &references {
+                if seen.insert(*reference, None).is_none() {
+                    queue.push_back(*reference);
+                }
+            }
+            let path = self.path(&row.path)?;
+            seen.insert(id, Some(path.clone()));
+            rows.push((path, row, references));
+        }
+        rows.into_iter()
+            .map(|(path, row, references)| {
+                let references = references.iter().filter_map(|id| seen.get(id).cloned().flatten()).collect();
+                self.info(path, &row, references)
+            })
+            .collect()
+    }
+
+    /// Which of `paths` are valid.
+    pub(super) fn valid(&self, paths: &[StorePath]) -> Result<Vec<bool>, DatabaseError> {
+        let mut exists = self.connection.prepare("SELECT 1 FROM ValidPaths WHERE path = ?")?;
+        paths
+            .iter()
+            .map(|path| exists.exists([self.store_dir.render_path(path)]).map_err(DatabaseError::from))
+            .collect()
+    }
+
+    fn path(&self, text: &str) -> Result<StorePath, DatabaseError> {
+        self.store_dir
+            .parse_path(text.as_bytes())
+            .map_err(|error| DatabaseError::Damaged { path: text.to_owned(), reason: error.to_string() })
+    }
+
+    fn info(
+        &self,
+        path: StorePath,
+        row: &Row,
+        references: Vec<StorePath>,
+    ) -> Result<PathInfo, DatabaseError> {
+        let damaged = |reason: String| DatabaseError::Damaged { path: row.path.clone(), reason };
+        Ok(PathInfo {
+            nar_hash: NixHash::parse(&row.hash).map_err(|error| damaged(error.to_string()))?,
+            nar_size: row
+                .nar_size
+                .and_then(|size| u64::try_from(size).ok())
+                .ok_or_else(|| damaged("it has no NAR size".to_owned()))?,
+            references,
+            deriver: match row.deriver.as_deref() {
+                None | Some("") => None,
+                Some(deriver) => Some(self.path(deriver)?),
+            },
+            signatures: row
+                .signatures
+                .iter()
+                .flat_map(|signatures| signatures.split_whitespace())
+                .filter_map(|signature| NixSignature::parse(signature).ok())
+                .collect(),
+            content_address: match row.content_address.as_deref() {
+                None | Some("") => None,
+                Some(text) => Some(CAHash::parse(text).map_err(|error| damaged(error.to_string()))?),
+            },
+            path,
+        })
+    }
+}
+
+/// A row of `ValidPaths` as it is stored.
+struct Row {
+    path: String,
+    hash: String,
+    nar_size: Option<i64>,
+    deriver: Option<String>,
+    signatures: Option<String>,
+    content_address: Option<String>,
+}
+
+impl Row {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            path: row.get(0)?,
+            hash: row.get(1)?,
+            nar_size: row.get(2)?,
+            deriver: row.get(3)?,
+            signatures: row.get(4)?,
+            content_address: row.get(5)?,
+        })
+    }
+}
+
+fn open_at(file: &Path, parameters: &str) -> Result<Connection, rusqlite::Error> {
+    // SQLite's own escape for the characters that mean something in its URIs (https://sqlite.org/uri.html).
+    let escaped = file.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(format!("file:{escaped}{parameters}"), flags)?;
+    connection.busy_timeout(BUSY)?;
+    // Opening succeeds for anything; the first read is what fails.
+    connection.query_row("SELECT EXISTS (SELECT 1 FROM ValidPaths)", [], |_| Ok(()))?;
+    Ok(connection)
+}

@@ -1,0 +1,17 @@
+//! The local Nix: the program, its settings, its store and what is registered there.
+//!
+//! Nothing here links Nix's libraries. The program is run for what only it can say (evaluation, settings); the store
+//! database and `.drv` files, whose formats are stable, are read directly.
+
+mod database;
+mod derivation;
+mod installable;
+mod path_info;
+mod program;
+mod settings;
+mod store;
+
+pub use installable::{Installable, InstallableError, Outputs, ResolveError, Resolver};
+pub use program::{EvaluationArguments, Implementation, Nix, NixError, Version};
+pub use settings::{Settings, TrustSettings};
+pub use store::{Source, Store, StoreError};

@@ -1,0 +1,324 @@
+//! Finding and running `nix`.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use crate::text::{Printable, printable_lines};
+
+/// The oldest Nix that this program works with.
+const OLDEST: Version = Version { major: 2, minor: 8 };
+
+/// How much of Nix's standard error is kept for an error message, in bytes.
+const STDERR_KEPT: usize = 64 * 1024;
+
+/// Why Nix did not do something.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NixError {
+    /// There is no `nix` on PATH.
+    #[error("`nix` is not on PATH")]
+    Missing,
+    /// It is too old.
+    #[error("{program} is version {version}; cache-helper needs {OLDEST} or newer", program = .program.display())]
+    TooOld {
+        /// The program.
+        program: PathBuf,
+        /// What it says it is.
+        version: Version,
+    },
+    /// What calls itself `nix` does not say a version that can be read.
+    #[error("{program} does not say its version: {}", Printable(.output), program = .program.display())]
+    NotNix {
+        /// The program.
+        program: PathBuf,
+        /// What it printed.
+        output: String,
+    },
+    /// It cannot be started.
+    #[error("cannot run {program}: {source}", program = .program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It failed.
+    #[error("`{command}` failed: {message}")]
+    Failed {
+        /// The command, as it could be typed.
+        command: String,
+        /// Its last words.
+        message: String,
+    },
+    /// It printed something unexpected.
+    #[error("`{command}` printed something that cache-helper cannot read: {reason}")]
+    Unexpected {
+        /// The command.
+        command: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A Nix version, as far as behaviour depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// The first number.
+    pub major: u32,
+    /// The second number.
+    pub minor: u32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// Whose Nix it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Implementation {
+    /// <https://github.com/NixOS/nix>
+    Nix,
+    /// <https://lix.systems>
+    Lix,
+    /// <https://docs.determinate.systems/determinate-nix>
+    Determinate,
+}
+
+/// The installed Nix.
+#[derive(Clone, Debug)]
+pub struct Nix {
+    program: PathBuf,
+    implementation: Implementation,
+    version: Version,
+}
+
+/// What the user said for evaluation, in the words of Nix's own options.
+#[derive(Clone, Debug, Default)]
+pub struct EvaluationArguments {
+    /// Options that every `nix` command takes, such as `--impure` or `--override-input`.
+    pub options: Vec<String>,
+    /// Whether `--file` or `--expr` is among them, so that installables are attribute paths.
+    pub has_source: bool,
+}
+
+impl EvaluationArguments {
+    /// The store that the options name (`--store URL`), which settings must be read with.
+    pub fn store(&self) -> Option<&str> {
+        let mut words = self.options.iter();
+        while let Some(word) = words.next() {
+            if word == "--store" {
+                return words.next().map(String::as_str);
+            }
+            if word == "--option" && words.next().is_some_and(|name| name == "store") {
+                return words.next().map(String::as_str);
+            }
+        }
+        None
+    }
+}
+
+impl Nix {
+    /// Finds `nix` on PATH and asks for its version.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, it is not Nix, or it is older than 2.8.
+    pub async fn find() -> Result<Self, NixError> {
+        let program = which::which("nix").map_err(|_| NixError::Missing)?;
+        let output = Command::new(&program)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|source| NixError::Start { program: program.clone(), source })?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let Some((implementation, version)) = parse_version(&text) else {
+            return Err(NixError::NotNix { program, output: text });
+        };
+        if version < OLDEST {
+            return Err(NixError::TooOld { program, version });
+        }
+        Ok(Self { program, implementation, version })
+    }
+
+    /// Whose Nix it is.
+    pub fn implementation(&self) -> Implementation {
+        self.implementation
+    }
+
+    /// Its version; for Lix and Determinate Nix, that of the Nix which they say they are like.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Runs a subcommand of `nix` and gives its standard output.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, or fails.
+    pub async fn run<I, S>(&self, arguments: I) -> Result<String, NixError>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let mut words: Vec<OsString> =
+            ["--extra-experimental-features", "nix-command flakes"].map(OsString::from).to_vec();
+        let own: Vec<OsString> = arguments.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        let shown = shown_command("nix", &own);
+        words.extend(own);
+        self.output(&self.program, &words, shown, Stdio::piped()).await
+    }
+
+    /// Runs one of the older programs (`nix-store`) of the same installation and gives its standard output.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, or fails.
+    pub async fn run_legacy(&self, name: &str, arguments: &[String]) -> Result<String, NixError> {
+        let beside = self.program.with_file_name(name);
+        let program = if beside.is_file() { beside } else { PathBuf::from(name) };
+        let words: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        let shown = shown_command(name, &words);
+        self.output(&program, &words, shown, Stdio::piped()).await
+    }
+
+    /// Like [`Nix::run`], with Nix's own messages going where ours go: for builds, which people want to watch.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, or fails.
+    pub async fn run_visibly(&self, name: &str, arguments: &[String]) -> Result<String, NixError> {
+        let mut words: Vec<OsString> = Vec::new();
+        let program = if name == "nix" {
+            words.extend(["--extra-experimental-features", "nix-command flakes"].map(OsString::from));
+            self.program.clone()
+        } else {
+            self.program.with_file_name(name)
+        };
+        words.extend(arguments.iter().map(OsString::from));
+        let shown = shown_command(name, &words);
+        self.output(&program, &words, shown, Stdio::inherit()).await
+    }
+
+    async fn output(
+        &self,
+        program: &PathBuf,
+        words: &[OsString],
+        shown: String,
+        stderr: Stdio,
+    ) -> Result<String, NixError> {
+        tracing::debug!(command = %shown, "running");
+        let output = Command::new(program)
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| NixError::Start { program: program.clone(), source })?
+            .wait_with_output()
+            .await
+            .map_err(|source| NixError::Start { program: program.clone(), source })?;
+        if output.status.success() {
+            return String::from_utf8(output.stdout)
+                .map_err(|_| NixError::Unexpected { command: shown, reason: "it is not UTF-8".to_owned() });
+        }
+        Err(NixError::Failed { command: shown, message: last_words(&output.stderr, output.status) })
+    }
+}
+
+/// Reads `nix (Nix) 2.34.8`, `nix (Lix, like Nix) 2.93.0` or `nix (Determinate Nix 3.8.6) 2.30.2`.
+fn parse_version(text: &str) -> Option<(Implementation, Version)> {
+    let line = text.lines().next()?;
+    let implementation = if line.contains("Lix") {
+        Implementation::Lix
+    } else if line.contains("Determinate") {
+        Implementation::Determinate
+    } else if line.contains("Nix") {
+        Implementation::Nix
+    } else {
+        return None;
+    };
+    let mut numbers = line.rsplit(' ').next()?.split('.').map(|number| {
+        let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+        number[..digits].parse().ok()
+    });
+    Some((implementation, Version { major: numbers.next()??, minor: numbers.next()?? }))
+}
+
+/// A command as it could be typed, for messages: words with spaces quoted.
+fn shown_command(name: &str, words: &[OsString]) -> String {
+    let mut shown = name.to_owned();
+    for word in words {
+        let word = word.to_string_lossy();
+        let word = Printable(&word).to_string();
+        if word.is_empty() || word.contains(|c: char| c.is_whitespace() || "'\"$*?()[]{};&|<>\\".contains(c))
+        {
+            shown.push_str(&format!(" '{}'", word.replace('\'', "'\\''")));
+        } else {
+            shown.push(' ');
+            shown.push_str(&word);
+        }
+    }
+    shown
+}
+
+/// The part of Nix's messages that says what is wrong: from the first `error:` on, without the noise before it.
+fn last_words(stderr: &[u8], status: std::process::ExitStatus) -> String {
+    let kept = &stderr[stderr.len().saturating_sub(STDERR_KEPT)..];
+    let text = printable_lines(&String::from_utf8_lossy(kept));
+    let from_error = text.find("error:").map_or(text.as_str(), |start| &text[start..]);
+    let message: Vec<&str> = from_error
+        .lines()
+        .map(|line| line.trim_start_matches("error:").trim())
+        .filter(|line| !line.is_empty())
+        .take(12)
+        .collect();
+    if message.is_empty() { status.to_string() } else { message.join("\n  ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(text: &str) -> Option<(Implementation, u32, u32)> {
+        parse_version(text).map(|(implementation, version)| (implementation, version.major, version.minor))
+    }
+
+    #[test]
+    fn every_nix_says_its_version_its_own_way() {
+        assert_eq!(version("nix (Nix) 2.8.0\n"), Some((Implementation::Nix, 2, 8)));
+        assert_eq!(version("nix (Nix) 2.35pre20260801_abc"), Some((Implementation::Nix, 2, 35)));
+        assert_eq!(version("nix (Lix, like Nix) 2.93.0"), Some((Implementation::Lix, 2, 93)));
+        assert_eq!(version("nix (Determinate Nix 3.8.6) 2.30.2"), Some((Implementation::Determinate, 2, 30)));
+        assert_eq!(version("hello"), None);
+        assert_eq!(version(""), None);
+        assert_eq!(version("nix (Nix) x.y"), None);
+    }
+
+    #[test]
+    fn commands_are_shown_as_they_could_be_typed() {
+        let words = ["build", "a b", "it's", "x^*"].map(OsString::from);
+        assert_eq!(shown_command("nix", &words), "nix build 'a b' 'it'\\''s' 'x^*'");
+    }
+
+    #[test]
+    fn options_name_the_store() {
+        let arguments = |words: &[&str]| EvaluationArguments {
+            options: words.iter().map(ToString::to_string).collect(),
+            has_source: false,
+        };
+        assert_eq!(arguments(&["--impure", "--store", "/x"]).store(), Some("/x"));
+        assert_eq!(arguments(&["--option", "store", "/y"]).store(), Some("/y"));
+        assert_eq!(arguments(&["--option", "cores", "1"]).store(), None);
+    }
+}

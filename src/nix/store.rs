@@ -1,0 +1,228 @@
+//! The local store: where it is, what is valid, and what a closure consists of.
+
+use std::path::{Path, PathBuf};
+
+use nix_derivation::{StoreDir, StorePath};
+
+use super::database::{Database, DatabaseError};
+use super::path_info::{self, Entry};
+use super::program::{Nix, NixError, Version};
+use super::settings::Settings;
+use crate::graph::{Closure, ClosureError, PathInfo};
+
+/// From this version on `--json` wants to be told its format.
+const JSON_FORMAT: Version = Version { major: 2, minor: 33 };
+
+/// Where registrations were read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The store database.
+    Database,
+    /// `nix path-info`, because the database could not be read.
+    PathInfo,
+}
+
+/// Why the store did not say what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store is on another machine.
+    #[error("the store {0:?} is not on this machine, so its files cannot be read")]
+    NotLocal(String),
+    /// A path is not registered.
+    #[error("{path} is not valid in the store")]
+    NotValid {
+        /// The path.
+        path: String,
+    },
+    /// What is registered is no closure.
+    #[error(transparent)]
+    Closure(#[from] ClosureError),
+    /// The database is damaged.
+    #[error("{0}")]
+    Damaged(String),
+    /// Neither the database nor Nix can be asked.
+    #[error("{database}; and `nix path-info` cannot help: {nix}")]
+    Unreadable {
+        /// What the database said.
+        database: String,
+        /// What Nix said.
+        #[source]
+        nix: NixError,
+    },
+}
+
+/// The local store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    nix: Nix,
+    dir: StoreDir,
+    real_dir: PathBuf,
+    state_dir: PathBuf,
+    /// `--store URL` for Nix, where the user named a store.
+    selector: Vec<String>,
+}
+
+impl Store {
+    /// Finds the store that `settings` name.
+    ///
+    /// `state_dir` is `NIX_STATE_DIR`, and `data_home` the user's `XDG_DATA_HOME`, below which Nix keeps a store of its own
+    /// for users without `/nix`. `named` is the store that was given on the command line.
+    ///
+    /// # Errors
+    ///
+    /// When it is a store on another machine.
+    pub fn locate(
+        nix: Nix,
+        settings: &Settings,
+        named: Option<&str>,
+        state_dir: Option<PathBuf>,
+        data_home: Option<&Path>,
+    ) -> Result<Self, StoreError> {
+        let dir = settings.store_dir.clone();
+        let plain = PathBuf::from(dir.as_str());
+        // Nix is built with `/nix/var/nix` for `/nix/store`, and others with their own pair of the same shape.
+        let beside = plain.parent().unwrap_or(Path::new("/")).join("var/nix");
+        let default_state = state_dir.unwrap_or(beside);
+        let in_root = |root: &Path| (root.join("nix/store"), root.join("nix/var/nix"));
+        let (kind, parameters) = settings.store.split_once('?').unwrap_or((&settings.store, ""));
+        let parameter = |name: &str| {
+            url::form_urlencoded::parse(parameters.as_bytes())
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| PathBuf::from(value.into_owned()))
+        };
+        let (real_dir, state_dir) = match kind {
+            "" | "auto" => {
+                let own = data_home.map(|home| home.join("nix/root"));
+                match own {
+                    Some(root) if !default_state.exists() && root.exists() => in_root(&root),
+                    _ => (plain, default_state),
+                }
+            }
+            "local" | "daemon" => {
+                let (real, state) = match parameter("root") {
+                    Some(root) => in_root(&root),
+                    None => (plain, default_state),
+                };
+                (parameter("real").unwrap_or(real), parameter("state").unwrap_or(state))
+            }
+            kind if kind.starts_with("unix://") => (plain, default_state),
+            kind if kind.starts_with('/') => in_root(Path::new(kind)),
+            _ => return Err(StoreError::NotLocal(settings.store.clone())),
+        };
+        let selector = named.map_or_else(Vec::new, |store| vec!["--store".to_owned(), store.to_owned()]);
+        Ok(Self { nix, dir, real_dir, state_dir, selector })
+    }
+
+    /// The directory that paths are named by.
+    pub fn dir(&self) -> &StoreDir {
+        &self.dir
+    }
+
+    /// Where a path's files really are.
+    pub fn real_path(&self, path: &StorePath) -> PathBuf {
+        self.real_dir.join(path.to_basename())
+    }
+
+    /// The Nix that the store belongs to.
+    pub fn nix(&self) -> &Nix {
+        &self.nix
+    }
+
+    /// Reads a path as a person gives it: a store path, or something below one.
+    pub fn parse(&self, text: &str) -> Option<StorePath> {
+        let below = |dir: &str| text.strip_prefix(dir)?.strip_prefix('/');
+        let rest = below(self.dir.as_str()).or_else(|| below(self.real_dir.to_str()?))?;
+        let base_name = rest.split('/').next()?;
+        StorePath::from_basename(base_name.as_bytes()).ok()
+    }
+
+    /// Everything that `roots` need at run time, themselves included.
+    ///
+    /// # Errors
+    ///
+    /// When a root is not valid, or neither the database nor Nix can be asked.
+    pub async fn closure(&self, roots: &[StorePath]) -> Result<(Closure, Source), StoreError> {
+        let (infos, source) = match self.in_database(roots, Database::closure).await {
+            Ok(infos) => (infos, Source::Database),
+            Err(DatabaseError::Sqlite(error)) => {
+                tracing::debug!(%error, "the database cannot be read; asking nix path-info");
+                (self.ask_nix(roots, error).await?, Source::PathInfo)
+            }
+            Err(DatabaseError::NotValid { path }) => return Err(StoreError::NotValid { path }),
+            Err(error @ DatabaseError::Damaged { .. }) => return Err(StoreError::Damaged(error.to_string())),
+        };
+        Ok((Closure::new(infos, roots)?, source))
+    }
+
+    /// Which of `paths` are not valid.
+    ///
+    /// # Errors
+    ///
+    /// When neither the database nor Nix can be asked.
+    pub async fn invalid(&self, paths: &[StorePath]) -> Result<Vec<StorePath>, StoreError> {
+        match self.in_database(paths, Database::valid).await {
+            Ok(valid) => {
+                Ok(paths.iter().zip(valid).filter(|(_, valid)| !valid).map(|(p, _)| p.clone()).collect())
+            }
+            Err(database) => {
+                let mut invalid = Vec::new();
+                for path in paths {
+                    let words =
+                        [&["path-info".to_owned()], &*self.selector, &[self.dir.render_path(path)]].concat();
+                    match self.nix.run(words).await {
+                        Ok(_) => {}
+                        Err(NixError::Failed { message, .. }) if message.contains("is not valid") => {
+                            invalid.push(path.clone());
+                        }
+                        Err(nix) => {
+                            return Err(StoreError::Unreadable { database: database.to_string(), nix });
+                        }
+                    }
+                }
+                Ok(invalid)
+            }
+        }
+    }
+
+    async fn in_database<T: Send + 'static>(
+        &self,
+        paths: &[StorePath],
+        question: impl FnOnce(&Database, &[StorePath]) -> Result<T, DatabaseError> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        let (state_dir, dir, paths) = (self.state_dir.clone(), self.dir.clone(), paths.to_vec());
+        let work = move || question(&Database::open(&state_dir, &dir)?, &paths);
+        match tokio::task::spawn_blocking(work).await {
+            Ok(answer) => answer,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    async fn ask_nix(
+        &self,
+        roots: &[StorePath],
+        database: rusqlite::Error,
+    ) -> Result<Vec<PathInfo>, StoreError> {
+        let mut words: Vec<String> = ["path-info", "--recursive", "--json"].map(str::to_owned).to_vec();
+        if self.nix.version() >= JSON_FORMAT {
+            words.extend(["--json-format", "1"].map(str::to_owned));
+        }
+        words.extend(self.selector.iter().cloned());
+        words.extend(roots.iter().map(|root| self.dir.render_path(root)));
+        let command = format!("nix {}", words[..3].join(" "));
+        let unreadable = |nix| StoreError::Unreadable {
+            database: format!("cannot read the store database: {database}"),
+            nix,
+        };
+        let text = self.nix.run(&words).await.map_err(unreadable)?;
+        let entries = path_info::parse(&text, &self.dir)
+            .map_err(|reason| unreadable(NixError::Unexpected { command, reason }))?;
+        entries
+            .into_iter()
+            .map(|entry| match entry {
+                Entry::Valid(info) => Ok(*info),
+                Entry::Invalid(path) => Err(StoreError::NotValid { path: self.dir.render_path(&path) }),
+            })
+            .collect()
+    }
+}

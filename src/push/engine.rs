@@ -1,0 +1,351 @@
+//! Many paths at once: packing on threads, uploading over the network, publishing in order.
+//!
+//! One task owns the [`Schedule`] and decides; workers only pack, send and report back. Packing is limited by cores,
+//! sending by connections, and what is packed but not sent by both, so that memory stays within the budget whatever
+//! the closure is.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix_derivation::StoreDir;
+use nix_narinfo::NarInfo;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::pack::{Method, PackError, PackSettings, PackedNar, pack};
+use crate::cache::narinfo::{StoredNar, narinfo_of, object_name};
+use crate::cache::{Answer, BinaryCache, SigningKey, WriteError};
+use crate::event::{Event, Reporter};
+use crate::graph::{Closure, PathIndex, PathInfo};
+use crate::net::UploadBody;
+use crate::nix::Store;
+use crate::plan::{Plan, Schedule, Tally};
+
+/// How many requests to one target may be open at a time.
+const UPLOADS: usize = 16;
+
+/// What an encoder and its buffers take, in bytes; measured for zstd at its default level, rounded up.
+const ENCODER: usize = 8 * 1024 * 1024;
+
+/// How much a push may use at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Paths packed at the same time.
+    pub jobs: usize,
+    /// Memory for encoders and for compressed NARs on their way, in bytes.
+    pub memory: usize,
+}
+
+impl Limits {
+    /// Up to how many compressed bytes of one NAR are kept in memory.
+    fn in_memory(self) -> usize {
+        let encoders = self.jobs.saturating_mul(ENCODER);
+        let left = self.memory.saturating_sub(encoders);
+        (left / (self.jobs * 2 + UPLOADS)).clamp(256 * 1024, 64 * 1024 * 1024)
+    }
+}
+
+/// Why a path is not in the target.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// It could not be packed.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// It could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Its registration cannot be written as a narinfo.
+    #[error("its narinfo cannot be written: {0}")]
+    Narinfo(#[from] nix_narinfo::BuildError),
+}
+
+/// What became of a push.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What was published, and the size of what was stored for it in bytes.
+    pub pushed: Vec<(PathIndex, NarInfo)>,
+    /// What failed.
+    pub failed: Vec<(PathIndex, Failure)>,
+    /// What was withheld because something it refers to failed.
+    pub blocked: Vec<(PathIndex, PathIndex)>,
+    /// What was not attempted, or not finished, because the push stopped early.
+    pub unfinished: Vec<PathIndex>,
+    /// Why the push stopped early.
+    pub stopped: Option<Stop>,
+}
+
+/// Why a push stopped before everything was tried.
+#[derive(Debug)]
+pub enum Stop {
+    /// The target will take nothing more; the failure is that of the first path which found out.
+    Target(String),
+    /// Somebody asked for it.
+    Interrupted,
+}
+
+impl Outcome {
+    /// Count and NAR bytes of what was published.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for (_, narinfo) in &self.pushed {
+            tally.add(narinfo.nar_size());
+        }
+        tally
+    }
+
+    /// Bytes stored for what was published, compressed.
+    pub fn file_bytes(&self) -> u64 {
+        self.pushed.iter().filter_map(|(_, narinfo)| narinfo.file_size()).sum()
+    }
+}
+
+/// One push to one target.
+#[derive(Debug)]
+pub struct Push<'a> {
+    /// What the plan is about.
+    pub closure: &'a Closure,
+    /// What has to move.
+    pub plan: &'a Plan,
+    /// Where the files are.
+    pub store: &'a Store,
+    /// Where they go.
+    pub target: Arc<dyn BinaryCache>,
+    /// What signs them.
+    pub key: Option<&'a SigningKey>,
+    /// How they are compressed, and how hard.
+    pub compression: (Method, i32),
+    /// How much may be used at once.
+    pub limits: Limits,
+    /// Where large NARs are kept on their way, unless the target has a place of its own.
+    pub temporary: PathBuf,
+}
+
+impl Push<'_> {
+    /// Moves everything that the plan says.
+    ///
+    /// A path's failure stops only what refers to it. When `interrupted` turns true, nothing new is begun and what is
+    /// under way is finished.
+    ///
+    /// # Errors
+    ///
+    /// When the target cannot be written at all, which shows before anything is packed.
+    pub async fn run(
+        &self,
+        reporter: &Reporter,
+        interrupted: watch::Receiver<bool>,
+    ) -> Result<Outcome, WriteError> {
+        let staging =
+            self.target.staging_directory()?.map_or_else(|| self.temporary.clone(), ToOwned::to_owned);
+        let (method, level) = self.compression;
+        let settings = Arc::new(PackSettings { method, level, in_memory: self.limits.in_memory(), staging });
+        let run = Run {
+            push: self,
+            reporter,
+            settings,
+            schedule: Schedule::new(self.closure, self.plan),
+            work: JoinSet::new(),
+            packing: 0,
+            sending: 0,
+            packed: Vec::new(),
+            publishable: Vec::new(),
+            stored: HashMap::new(),
+            outcome: Outcome::default(),
+        };
+        Ok(run.run(interrupted).await)
+    }
+}
+
+/// What a worker reports.
+enum Report {
+    Packed(PathIndex, Result<PackedNar, PackError>),
+    Sent(PathIndex, Result<StoredNar, WriteError>),
+    Published(PathIndex, Result<Box<NarInfo>, WriteError>),
+}
+
+/// The state of a push under way.
+struct Run<'a> {
+    push: &'a Push<'a>,
+    reporter: &'a Reporter,
+    settings: Arc<PackSettings>,
+    schedule: Schedule<'a>,
+    work: JoinSet<Report>,
+    packing: usize,
+    /// Requests under way: NARs and narinfos.
+    sending: usize,
+    /// Packed, and waiting for a place to be sent.
+    packed: Vec<(PathIndex, PackedNar)>,
+    /// Narinfos that may be written, and wait for a place.
+    publishable: Vec<PathIndex>,
+    /// Where the NARs of unpublished paths are.
+    stored: HashMap<PathIndex, StoredNar>,
+    outcome: Outcome,
+}
+
+impl Run<'_> {
+    async fn run(mut self, mut interrupted: watch::Receiver<bool>) -> Outcome {
+        let mut order = self.schedule.order().into_iter();
+        loop {
+            if *interrupted.borrow() && self.outcome.stopped.is_none() {
+                self.outcome.stopped = Some(Stop::Interrupted);
+            }
+            self.start_what_may_start(&mut order);
+            if self.work.is_empty() {
+                break;
+            }
+            let report = if self.outcome.stopped.is_some() {
+                self.work.join_next().await
+            } else {
+                tokio::select! {
+                    report = self.work.join_next() => report,
+                    Ok(()) = interrupted.changed() => continue,
+                }
+            };
+            match report {
+                Some(Ok(report)) => self.take(report),
+                Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+                None => break,
+            }
+        }
+        self.outcome.unfinished = self.schedule.unfinished().collect();
+        self.outcome
+    }
+
+    fn start_what_may_start(&mut self, order: &mut impl Iterator<Item = PathIndex>) {
+        if matches!(self.outcome.stopped, Some(Stop::Target(_))) {
+            return;
+        }
+        // Narinfos first: they are small, and each one published is one that a killed run need not repeat.
+        while self.sending < UPLOADS {
+            if let Some(index) = self.publishable.pop() {
+                self.publish(index);
+            } else if let Some((index, nar)) = self.packed.pop() {
+                // What got blocked while it was packed is not worth the bytes.
+                if self.schedule.is_waiting(index) {
+                    self.send(index, nar);
+                }
+            } else {
+                break;
+            }
+        }
+        while self.outcome.stopped.is_none()
+            && self.packing < self.push.limits.jobs
+            && self.packed.len() + self.packing < self.push.limits.jobs * 2
+        {
+            let Some(index) = order.find(|index| self.schedule.is_waiting(*index)) else { break };
+            self.pack(index);
+        }
+    }
+
+    fn take(&mut self, report: Report) {
+        match report {
+            Report::Packed(index, result) => {
+                self.packing -= 1;
+                match result {
+                    Ok(nar) => self.packed.push((index, nar)),
+                    Err(error) => self.fail(index, error.into()),
+                }
+            }
+            Report::Sent(index, result) => {
+                self.sending -= 1;
+                match result {
+                    Ok(stored) => {
+                        self.stored.insert(index, stored);
+                        if self.schedule.nar_uploaded(index) {
+                            self.publishable.push(index);
+                        }
+                    }
+                    Err(error) => self.fail(index, error.into()),
+                }
+            }
+            Report::Published(index, result) => {
+                self.sending -= 1;
+                match result {
+                    Ok(narinfo) => {
+                        self.reporter.emit(Event::PathPushed {
+                            path: self.info(index).base_name(),
+                            nar_bytes: narinfo.nar_size(),
+                            file_bytes: narinfo.file_size().unwrap_or_default(),
+                        });
+                        self.outcome.pushed.push((index, *narinfo));
+                        self.publishable.extend(self.schedule.published(index));
+                    }
+                    Err(error) => self.fail(index, error.into()),
+                }
+            }
+        }
+    }
+
+    fn info(&self, index: PathIndex) -> &PathInfo {
+        self.push.closure.info(index)
+    }
+
+    fn fail(&mut self, index: PathIndex, failure: Failure) {
+        let path = self.info(index).base_name();
+        self.reporter.emit(Event::PathFailed { path: path.clone(), error: failure.to_string() });
+        if self.outcome.stopped.is_none() && concerns_whole_target(&failure) {
+            self.outcome.stopped = Some(Stop::Target(failure.to_string()));
+        }
+        for blocked in self.schedule.failed(index) {
+            self.reporter.emit(Event::PathBlocked { path: self.info(blocked).base_name(), by: path.clone() });
+            self.outcome.blocked.push((blocked, index));
+        }
+        self.outcome.failed.push((index, failure));
+    }
+
+    fn pack(&mut self, index: PathIndex) {
+        let info = self.info(index).clone();
+        self.reporter.emit(Event::PathStarted { path: info.base_name(), nar_bytes: info.nar_size });
+        let real_path = self.push.store.real_path(&info.path);
+        let settings = Arc::clone(&self.settings);
+        let progress = Arc::clone(self.reporter.progress());
+        self.packing += 1;
+        self.work
+            .spawn_blocking(move || Report::Packed(index, pack(&info, &real_path, &settings, &progress)));
+    }
+
+    fn send(&mut self, index: PathIndex, nar: PackedNar) {
+        let target = Arc::clone(&self.push.target);
+        let progress = Arc::clone(self.reporter.progress());
+        self.sending += 1;
+        self.work.spawn(async move {
+            // The name is the hash of the content: where it is there with the right size, a run that was stopped
+            // before its narinfo, or another path with the same content, has sent it.
+            let there = target.size(&nar.stored.name).await;
+            if there == Answer::Present(Some(nar.stored.file_size)) {
+                progress.add_sent(nar.stored.file_size);
+                return Report::Sent(index, Ok(nar.stored));
+            }
+            let result = target.put(&nar.stored.name, nar.body(), &|bytes| progress.add_sent(bytes)).await;
+            Report::Sent(index, result.map(|()| nar.stored))
+        });
+    }
+
+    fn publish(&mut self, index: PathIndex) {
+        let Some(stored) = self.stored.remove(&index) else { return };
+        let store_dir: &StoreDir = self.push.store.dir();
+        let narinfo = match narinfo_of(self.info(index), &stored, store_dir, self.push.key) {
+            Ok(narinfo) => narinfo,
+            Err(error) => return self.fail(index, error.into()),
+        };
+        let target = Arc::clone(&self.push.target);
+        let name = object_name(&self.info(index).path);
+        self.sending += 1;
+        self.work.spawn(async move {
+            let body = UploadBody::Bytes(narinfo.to_canonical_bytes().into());
+            let result = target.put(&name, body, &|_| {}).await;
+            Report::Published(index, result.map(|()| Box::new(narinfo)))
+        });
+    }
+}
+
+/// Whether there is no point in trying the other paths.
+fn concerns_whole_target(failure: &Failure) -> bool {
+    match failure {
+        Failure::Write(error) => error.concerns_whole_cache(),
+        // No room for temporary files: every large path would fail the same way.
+        Failure::Pack(PackError::Staging { .. }) => true,
+        Failure::Pack(_) | Failure::Narinfo(_) => false,
+    }
+}

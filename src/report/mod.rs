@@ -1,0 +1,24 @@
+//! What became of a job, for people and for programs.
+
+pub mod push_closure;
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+/// The members that every JSON document of this program has.
+pub(crate) fn document(
+    command: &str,
+    installables: &[String],
+    warnings: &[String],
+    started_at: SystemTime,
+) -> Value {
+    json!({
+        "schema": format!("cache-helper/{command}/1"),
+        "tool": { "name": "cache-helper", "version": env!("CARGO_PKG_VERSION") },
+        "startedAt": humantime::format_rfc3339_seconds(started_at).to_string(),
+        "installables": installables,
+        "revision": null,
+        "warnings": warnings,
+    })
+}

@@ -1,0 +1,169 @@
+//! Words for people: text from outside made safe to print, sizes, counts and durations.
+//!
+//! Everything that a cache, a log or a file says goes through [`Printable`] before it reaches a terminal, because a
+//! store path's neighbour in a narinfo may well be an escape sequence.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+/// The longest piece of foreign text that is shown in one place, in characters.
+const LONGEST: usize = 400;
+
+/// Foreign text, shown on one line with control characters made visible and its length bounded.
+///
+/// Line breaks become ` ⏎ `, other control characters and the bidirectional overrides (which can make a line read as
+/// something else than what it is) become `\u{…}`.
+///
+/// ```
+/// use cache_helper::text::Printable;
+/// assert_eq!(Printable("a\u{1b}[31mb").to_string(), "a\\u{1b}[31mb");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Printable<'a>(pub &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.trim();
+        for (shown, character) in text.chars().enumerate() {
+            if shown == LONGEST {
+                return formatter.write_str("…");
+            }
+            match character {
+                '\n' => formatter.write_str(" ⏎ ")?,
+                '\r' => {}
+                '\t' => formatter.write_char(' ')?,
+                character if is_hidden(character) => {
+                    write!(formatter, "\\u{{{:x}}}", u32::from(character))?;
+                }
+                character => formatter.write_char(character)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character steers a terminal or reorders a line instead of being seen.
+fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Foreign text with its lines kept, each made safe as by [`Printable`] and without terminal colours.
+///
+/// For the output of a child process, where the lines are the message.
+pub fn printable_lines(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for line in without_colours(text).lines() {
+        if !clean.is_empty() {
+            clean.push('\n');
+        }
+        for character in line.trim_end().chars() {
+            match character {
+                '\t' => clean.push(' '),
+                character if is_hidden(character) => {
+                    // Writing to a string cannot fail.
+                    let _ = write!(clean, "\\u{{{:x}}}", u32::from(character));
+                }
+                character => clean.push(character),
+            }
+        }
+    }
+    clean
+}
+
+/// Removes the colour sequences (`ESC [ … m`) that Nix puts around values, and nothing else.
+fn without_colours(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("\u{1b}[") {
+        let (before, sequence) = rest.split_at(start);
+        plain.push_str(before);
+        let body = &sequence[2..];
+        let digits = body.find(|c: char| !(c.is_ascii_digit() || c == ';')).unwrap_or(body.len());
+        if body[digits..].starts_with('m') {
+            rest = &body[digits + 1..];
+        } else {
+            plain.push('\u{1b}');
+            rest = &sequence[1..];
+        }
+    }
+    plain.push_str(rest);
+    plain
+}
+
+/// A size in bytes as a person reads it: `0 B`, `1.6 GiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+/// A number with its noun: `1 path`, `3 paths`.
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// A duration as a person reads it: `0.3 s`, `12 s`, `3 min 5 s`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds >= 60 {
+        format!("{} min {} s", seconds / 60, seconds % 60)
+    } else if seconds >= 10 {
+        format!("{seconds} s")
+    } else {
+        format!("{:.1} s", duration.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_overrides_become_visible() {
+        assert_eq!(
+            Printable("x\u{1b}]0;t\u{7}\u{202e}y\0").to_string(),
+            "x\\u{1b}]0;t\\u{7}\\u{202e}y\\u{0}"
+        );
+        assert_eq!(Printable(" a\r\nb\tc ").to_string(), "a ⏎ b c");
+    }
+
+    #[test]
+    fn long_text_is_cut() {
+        let shown = Printable(&"x".repeat(100_000)).to_string();
+        assert_eq!(shown.chars().count(), LONGEST + 1);
+        assert!(shown.ends_with('…'));
+    }
+
+    #[test]
+    fn only_colours_are_removed_from_lines() {
+        assert_eq!(
+            printable_lines("\u{1b}[31;1merror:\u{1b}[0m no\nsuch\u{1b}[2J"),
+            "error: no\nsuch\\u{1b}[2J"
+        );
+    }
+
+    #[test]
+    fn sizes_and_durations_read_well() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1024), "1.0 KiB");
+        assert_eq!(size(1_717_986_918), "1.6 GiB");
+        assert_eq!(size(u64::MAX), "16.0 EiB");
+        assert_eq!(count(1, "path"), "1 path");
+        assert_eq!(count(0, "path"), "0 paths");
+        assert_eq!(duration(Duration::from_millis(340)), "0.3 s");
+        assert_eq!(duration(Duration::from_secs(185)), "3 min 5 s");
+    }
+}

@@ -1,0 +1,465 @@
+//! The printer, and what is drawn of events: bars on a terminal, plain lines elsewhere, or JSON lines.
+//!
+//! The only file that writes to standard output and standard error, and the only one that knows indicatif.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::event::{Event, Progress, Reporter, Sink};
+use crate::text::{Printable, count, size};
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProgressMode {
+    /// Bars on a terminal, plain lines elsewhere.
+    Auto,
+    /// Bars.
+    Bars,
+    /// A plain line now and then.
+    Plain,
+    /// Every event as a line of JSON.
+    Json,
+    /// Nothing but warnings.
+    None,
+}
+
+/// Whether to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ColorMode {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The styles of words on one stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Palette {
+    enabled: bool,
+}
+
+impl Palette {
+    fn paint(self, style: Style, words: impl Display) -> String {
+        if self.enabled { format!("{style}{words}{style:#}") } else { words.to_string() }
+    }
+
+    /// For what went well.
+    pub fn good(self, words: impl Display) -> String {
+        self.paint(AnsiColor::Green.on_default().bold(), words)
+    }
+
+    /// For what went wrong.
+    pub fn bad(self, words: impl Display) -> String {
+        self.paint(AnsiColor::Red.on_default().bold(), words)
+    }
+
+    /// For what somebody should look at.
+    pub fn warning(self, words: impl Display) -> String {
+        self.paint(AnsiColor::Yellow.on_default().bold(), words)
+    }
+
+    /// For what to do next.
+    pub fn hint(self, words: impl Display) -> String {
+        self.paint(AnsiColor::Cyan.on_default().bold(), words)
+    }
+
+    /// For what matters most.
+    pub fn strong(self, words: impl Display) -> String {
+        self.paint(Style::new().bold(), words)
+    }
+}
+
+/// Writes to the two streams, above whatever bars there are.
+#[derive(Clone, Debug)]
+pub struct Printer {
+    bars: MultiProgress,
+    color: ColorMode,
+}
+
+impl Printer {
+    /// A printer for this process.
+    pub fn new(color: ColorMode) -> Self {
+        Self { bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()), color }
+    }
+
+    fn palette(&self, choice: anstream::ColorChoice) -> Palette {
+        let enabled = match self.color {
+            ColorMode::Always => true,
+            ColorMode::Never => false,
+            ColorMode::Auto => choice != anstream::ColorChoice::Never,
+        };
+        Palette { enabled }
+    }
+
+    /// Styles for standard output.
+    pub fn out(&self) -> Palette {
+        self.palette(anstream::AutoStream::choice(&io::stdout()))
+    }
+
+    /// Styles for standard error.
+    pub fn err(&self) -> Palette {
+        self.palette(anstream::AutoStream::choice(&io::stderr()))
+    }
+
+    /// Writes a report to standard output.
+    ///
+    /// A reader that has gone away (`| head`) is no error: it has seen what it wanted.
+    pub fn report(&self, text: &str) {
+        self.bars.suspend(|| {
+            let mut stdout = io::stdout().lock();
+            // Nobody is left to be told of a failure.
+            let _gone = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        });
+    }
+
+    /// Writes a line to standard error.
+    pub fn line(&self, text: &str) {
+        self.bars.suspend(|| {
+            let _gone = writeln!(io::stderr().lock(), "{text}");
+        });
+    }
+
+    /// Writes a warning.
+    pub fn warning(&self, message: &str) {
+        self.line(&format!("{}: {message}", self.err().warning("warning")));
+    }
+
+    /// Writes an error and what to do next.
+    pub fn error(&self, error: &crate::error::CommandError) {
+        self.line(&format!("{}: {}", self.err().bad("error"), error.message));
+        for hint in &error.hints {
+            self.line(&format!("{}: {hint}", self.err().hint("hint")));
+        }
+    }
+
+    /// Whether standard error is a terminal that bars make sense on.
+    fn is_terminal() -> bool {
+        io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    }
+}
+
+/// Lets `tracing` write its lines above the bars.
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Printer {
+    type Writer = LogWriter;
+
+    fn make_writer(&'a self) -> LogWriter {
+        LogWriter { printer: self.clone(), buffer: Vec::new() }
+    }
+}
+
+/// Gathers one log entry and prints it whole.
+#[derive(Debug)]
+pub struct LogWriter {
+    printer: Printer,
+    buffer: Vec<u8>,
+}
+
+impl Write for LogWriter {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(buffer);
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        if !self.buffer.is_empty() {
+            self.printer.line(String::from_utf8_lossy(&self.buffer).trim_end());
+        }
+    }
+}
+
+/// A watcher of one job: hand its [`Watch::reporter`] to the job, and drop it when the job is done.
+pub struct Watch {
+    sink: Arc<EventSink>,
+    progress: Arc<Progress>,
+    ticker: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Watch {
+    /// Begins to watch.
+    pub fn start(printer: &Printer, mode: ProgressMode) -> Self {
+        let mode = match mode {
+            ProgressMode::Auto if Printer::is_terminal() => ProgressMode::Bars,
+            ProgressMode::Auto => ProgressMode::Plain,
+            other => other,
+        };
+        let progress = Arc::new(Progress::default());
+        let sink = Arc::new(EventSink {
+            printer: printer.clone(),
+            mode,
+            status: Mutex::default(),
+            warnings: Mutex::default(),
+        });
+        let ticker = match mode {
+            ProgressMode::Bars => Some(start_bars(printer, &sink, &progress)),
+            ProgressMode::Plain => Some(start_lines(&sink, &progress)),
+            ProgressMode::Auto | ProgressMode::Json | ProgressMode::None => None,
+        };
+        Self { sink, progress, ticker }
+    }
+
+    /// What the job reports to.
+    pub fn reporter(&self) -> Reporter {
+        let sink: Arc<dyn Sink> = Arc::<EventSink>::clone(&self.sink);
+        Reporter::new(sink, Arc::clone(&self.progress))
+    }
+
+    /// The warnings so far.
+    pub fn warnings(&self) -> Vec<String> {
+        lock(&self.sink.warnings).clone()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.ticker.take() {
+            drop(stop);
+            // A ticker that panicked has drawn its last; there is nothing to add to that.
+            let _panicked = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes events: keeps the status up to date, and says at once what cannot wait.
+struct EventSink {
+    printer: Printer,
+    mode: ProgressMode,
+    status: Mutex<Status>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Sink for EventSink {
+    fn emit(&self, event: Event) {
+        if let Event::Warning { message } = &event {
+            lock(&self.warnings).push(message.clone());
+        }
+        if self.mode == ProgressMode::Json {
+            if let Ok(line) = serde_json::to_string(&event) {
+                self.printer.line(&line);
+            }
+            return;
+        }
+        match &event {
+            Event::Warning { message } => self.printer.warning(message),
+            Event::PathFailed { path, error } => {
+                let failed = self.printer.err().bad("failed");
+                self.printer.line(&format!("{failed}: {path}: {error}"));
+            }
+            _ => {}
+        }
+        lock(&self.status).take(event);
+    }
+}
+
+/// What is going on, as far as it is shown.
+#[derive(Debug, Default)]
+struct Status {
+    what: String,
+    lookups: (usize, usize),
+    paths: (usize, usize),
+    nar_bytes: u64,
+    /// Paths being packed or sent, the oldest first.
+    current: Vec<String>,
+    failed: usize,
+}
+
+impl Status {
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Step { what } => self.what = what,
+            Event::LookupStarted { cache, paths } => {
+                self.what = format!("asking {cache}");
+                self.lookups = (0, paths);
+            }
+            Event::LookupAnswered { .. } => self.lookups.0 += 1,
+            Event::LookupFinished { .. } => self.lookups = (0, 0),
+            Event::Planned { target, push, .. } => {
+                self.what = format!("pushing to {target}");
+                self.paths = (0, push.paths);
+                self.nar_bytes = push.nar_bytes;
+            }
+            Event::PathStarted { path, .. } => self.current.push(path),
+            Event::PathPushed { path, .. } => {
+                self.paths.0 += 1;
+                self.current.retain(|current| *current != path);
+            }
+            Event::PathFailed { path, .. } => {
+                self.failed += 1;
+                self.current.retain(|current| *current != path);
+            }
+            Event::PathBlocked { path, .. } => self.current.retain(|current| *current != path),
+            Event::VerifyStarted { target } => {
+                self.what = format!("reading back from {target}");
+                self.paths = (0, 0);
+                self.current.clear();
+            }
+            Event::Warning { .. } => {}
+        }
+    }
+
+    /// One line of plain text.
+    fn line(&self, progress: &Progress) -> String {
+        let mut line = self.what.clone();
+        if self.lookups.1 > 0 {
+            line.push_str(&format!(": {} of {} answers", self.lookups.0, self.lookups.1));
+        } else if self.paths.1 > 0 {
+            line.push_str(&format!(
+                ": {} of {}, {} of {} read, {} sent",
+                self.paths.0,
+                count(self.paths.1, "path"),
+                size(progress.packed()),
+                size(self.nar_bytes),
+                size(progress.sent()),
+            ));
+        }
+        if self.failed > 0 {
+            line.push_str(&format!(", {} failed", self.failed));
+        }
+        line
+    }
+}
+
+/// How many paths under way are named below the bar.
+const NAMED: usize = 3;
+
+fn start_bars(
+    printer: &Printer,
+    sink: &Arc<EventSink>,
+    progress: &Arc<Progress>,
+) -> (mpsc::Sender<()>, JoinHandle<()>) {
+    printer.bars.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+    let plain =
+        ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let with_bar = ProgressStyle::with_template("{spinner} [{bar:24}] {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ");
+    let main = printer.bars.add(ProgressBar::new(0).with_style(plain.clone()));
+    let (sink, progress, bars) = (Arc::clone(sink), Arc::clone(progress), printer.bars.clone());
+    tick(Duration::from_millis(100), move |is_last| {
+        if is_last {
+            main.finish_and_clear();
+            bars.set_draw_target(ProgressDrawTarget::hidden());
+            return;
+        }
+        let status = lock(&sink.status);
+        if status.paths.1 > 0 && status.lookups.1 == 0 {
+            main.set_style(with_bar.clone());
+            main.set_length(status.nar_bytes);
+            main.set_position(progress.packed());
+        } else {
+            main.set_style(plain.clone());
+        }
+        let mut message = status.line(&progress);
+        if !status.current.is_empty() {
+            let names: Vec<&str> =
+                status.current.iter().take(NAMED).map(|path| path.get(33..).unwrap_or(path)).collect();
+            message.push_str(&format!(" · {}", names.join(", ")));
+        }
+        drop(status);
+        main.set_message(Printable(&message).to_string());
+        main.tick();
+    })
+}
+
+/// A line after one second, and then ever more rarely: a log is read afterwards.
+fn start_lines(sink: &Arc<EventSink>, progress: &Arc<Progress>) -> (mpsc::Sender<()>, JoinHandle<()>) {
+    let (sink, progress) = (Arc::clone(sink), Arc::clone(progress));
+    let started = Instant::now();
+    let mut last = (started, String::new());
+    tick(Duration::from_secs(1), move |is_last| {
+        let elapsed = started.elapsed();
+        let pause = match elapsed.as_secs() {
+            0..10 => Duration::from_secs(1),
+            10..120 => Duration::from_secs(5),
+            _ => Duration::from_secs(30),
+        };
+        let line = lock(&sink.status).line(&progress);
+        // A little early is on time: ticks are not exact.
+        let is_due = last.0.elapsed() + Duration::from_millis(100) >= pause;
+        if !is_last && is_due && !line.is_empty() && line != last.1 {
+            sink.printer.line(&line);
+            last = (Instant::now(), line);
+        }
+    })
+}
+
+/// Calls `draw` again and again, and once more with true when the sender is dropped.
+fn tick(every: Duration, mut draw: impl FnMut(bool) + Send + 'static) -> (mpsc::Sender<()>, JoinHandle<()>) {
+    let (stop, stopped) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+            draw(false);
+        }
+        draw(true);
+    });
+    (stop, thread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Tally;
+
+    #[test]
+    fn a_recorded_stream_is_told_in_lines() {
+        let progress = Progress::default();
+        let mut status = Status::default();
+        let mut lines = Vec::new();
+        let push = Tally { paths: 3, nar_bytes: 3 << 20 };
+        let none = Tally::default();
+        let events = [
+            Event::LookupStarted { cache: "file:///c".into(), paths: 4 },
+            Event::LookupAnswered { cache: "file:///c".into() },
+            Event::LookupFinished { cache: "file:///c".into(), held: 1 },
+            Event::Planned {
+                target: "file:///c".into(),
+                closure: push,
+                present: none,
+                upstream: none,
+                excluded: none,
+                blocked: none,
+                push,
+            },
+            Event::PathStarted { path: "a".into(), nar_bytes: 1 << 20 },
+            Event::PathPushed { path: "a".into(), nar_bytes: 1 << 20, file_bytes: 10 },
+            Event::PathFailed { path: "b".into(), error: "gone".into() },
+            Event::VerifyStarted { target: "file:///c".into() },
+        ];
+        for event in events {
+            if matches!(event, Event::PathStarted { .. }) {
+                progress.add_packed(1 << 20);
+                progress.add_sent(10);
+            }
+            status.take(event);
+            lines.push(status.line(&progress));
+        }
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        asking file:///c: 0 of 4 answers
+        asking file:///c: 1 of 4 answers
+        asking file:///c
+        pushing to file:///c: 0 of 3 paths, 0 B of 3.0 MiB read, 0 B sent
+        pushing to file:///c: 0 of 3 paths, 1.0 MiB of 3.0 MiB read, 10 B sent
+        pushing to file:///c: 1 of 3 paths, 1.0 MiB of 3.0 MiB read, 10 B sent
+        pushing to file:///c: 1 of 3 paths, 1.0 MiB of 3.0 MiB read, 10 B sent, 1 failed
+        reading back from file:///c, 1 failed
+        ");
+    }
+}
