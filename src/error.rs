@@ -260,9 +260,8 @@ fn write_hint(error: &WriteError) -> &'static str {
             "the server must take PUT below this URL; nginx needs `dav_methods PUT` and `create_full_put_path on`"
         }
         WriteError::TooLarge { .. } => "raise the server's limit (nginx: client_max_body_size)",
-        WriteError::Rejected { .. } | WriteError::Unreachable { .. } => "try again when the server is well",
+        WriteError::Rejected { .. } | WriteError::Unavailable { .. } => "try again when the server is well",
         WriteError::File { .. } => "make room there, or allow writing; what is in the cache is complete",
-        WriteError::Source(_) => "",
     }
 }
 

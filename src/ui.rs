@@ -13,6 +13,7 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::event::{Event, Progress, Reporter, Sink};
+use crate::plan::Tally;
 use crate::text::{Printable, count, size};
 
 /// How progress is shown.
@@ -259,6 +260,7 @@ impl Sink for EventSink {
         }
         match &event {
             Event::Warning { message } => self.printer.warning(message),
+            Event::Planned { .. } if self.mode != ProgressMode::None => self.printer.line(&plan_line(&event)),
             Event::PathFailed { path, error } => {
                 let failed = self.printer.err().bad("failed");
                 self.printer.line(&format!("{failed}: {path}: {error}"));
@@ -267,6 +269,27 @@ impl Sink for EventSink {
         }
         lock(&self.status).take(event);
     }
+}
+
+/// The plan in one line, before anything moves.
+fn plan_line(event: &Event) -> String {
+    let Event::Planned { target, closure, present, upstream, excluded, blocked, push } = event else {
+        return String::new();
+    };
+    let amount = |tally: &Tally| format!("{} ({})", count(tally.paths, "path"), size(tally.nar_bytes));
+    let mut line = format!("{target}: of {}", amount(closure));
+    for (tally, what) in [
+        (present, "already there"),
+        (upstream, "in upstreams"),
+        (excluded, "excluded"),
+        (blocked, "blocked by what is excluded"),
+    ] {
+        if tally.paths > 0 {
+            line.push_str(&format!(", {} {what}", amount(tally)));
+        }
+    }
+    line.push_str(&format!(", {} to push", amount(push)));
+    line
 }
 
 /// What is going on, as far as it is shown.
@@ -416,7 +439,6 @@ fn tick(every: Duration, mut draw: impl FnMut(bool) + Send + 'static) -> (mpsc::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Tally;
 
     #[test]
     fn a_recorded_stream_is_told_in_lines() {

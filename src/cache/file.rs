@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tempfile::NamedTempFile;
 
 use super::{Answer, BinaryCache, CacheUrl, ObjectName, WriteError};
 use crate::net::{Sent, UploadBody};
@@ -89,6 +91,12 @@ impl Directory {
         Ok(())
     }
 
+    /// A file that is to become an object.
+    fn unfinished(&self) -> io::Result<NamedTempFile> {
+        fs::create_dir_all(&self.staging)?;
+        tempfile::Builder::new().permissions(readable()).tempfile_in(&self.staging)
+    }
+
     fn write(&self, name: &ObjectName, body: UploadBody) -> Result<(), WriteError> {
         let target = self.path(name);
         let failed = |source| write_error(&target, source);
@@ -96,27 +104,19 @@ impl Directory {
         fs::create_dir_all(parent).map_err(failed)?;
         match body {
             UploadBody::Bytes(bytes) => {
-                fs::create_dir_all(&self.staging).map_err(failed)?;
-                let mut file = tempfile::Builder::new()
-                    .permissions(readable())
-                    .tempfile_in(&self.staging)
-                    .map_err(failed)?;
-                file.write_all(&bytes).map_err(failed)?;
-                file.as_file().sync_data().map_err(failed)?;
-                file.persist(&target).map_err(|error| failed(error.error))?;
+                let mut copy = self.unfinished().map_err(failed)?;
+                copy.write_all(&bytes).map_err(failed)?;
+                finish(copy, &target).map_err(failed)?;
             }
-            UploadBody::File { path, .. } => {
-                let file = fs::File::open(&path).map_err(WriteError::Source)?;
+            UploadBody::File { file, path: Some(prepared), .. } => {
                 file.sync_data().map_err(failed)?;
-                match fs::rename(&path, &target) {
-                    Ok(()) => {}
-                    // Prepared elsewhere: copy it in first.
-                    Err(error) if error.kind() == ErrorKind::CrossesDevices => {
-                        let content = fs::read(&path).map_err(WriteError::Source)?;
-                        return self.write(name, UploadBody::Bytes(content.into()));
-                    }
-                    Err(error) => return Err(failed(error)),
-                }
+                fs::rename(&prepared, &target).map_err(failed)?;
+            }
+            UploadBody::File { file, path: None, length } => {
+                let mut copy = self.unfinished().map_err(failed)?;
+                io::copy(&mut Prefix { file: &file, place: 0, length }, copy.as_file_mut())
+                    .map_err(failed)?;
+                finish(copy, &target).map_err(failed)?;
             }
         }
         // The rename itself must not be lost while a later one, of a narinfo that counts on it, survives.
@@ -158,6 +158,28 @@ impl BinaryCache for FileCache {
     fn staging_directory(&self) -> Result<Option<&Path>, WriteError> {
         self.directory.prepare()?;
         Ok(Some(&self.directory.staging))
+    }
+}
+
+/// Puts a file in its place, whole and lasting.
+fn finish(file: NamedTempFile, target: &Path) -> io::Result<()> {
+    file.as_file().sync_data()?;
+    file.persist(target).map(|_| ()).map_err(|error| error.error)
+}
+
+/// The first `length` bytes of a file, read without moving its cursor.
+struct Prefix<'a> {
+    file: &'a fs::File,
+    place: u64,
+    length: u64,
+}
+
+impl io::Read for Prefix<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.length - self.place).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.file.read_at(&mut buffer[..left], self.place)?;
+        self.place += read as u64;
+        Ok(read)
     }
 }
 

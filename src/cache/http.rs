@@ -93,8 +93,7 @@ impl BinaryCache for HttpCache {
         async move {
             let reply = match self.client.put(&self.object(name), &body, sent).await {
                 Ok(reply) => reply,
-                Err(HttpError::Source(error)) => return Err(WriteError::Source(error)),
-                Err(error) => return Err(WriteError::Unreachable { reason: error.to_string() }),
+                Err(error) => return Err(WriteError::Unavailable { reason: error.to_string() }),
             };
             if reply.is_success() {
                 return Ok(());
@@ -104,6 +103,7 @@ impl BinaryCache for HttpCache {
                 401 | 403 | 407 => WriteError::Denied { words: format!("{words}{}", self.hint()) },
                 404 | 405 | 409 | 501 | 300..=399 => WriteError::NotWritable { words },
                 413 => WriteError::TooLarge { words },
+                408 | 429 | 500.. if reply.status != 507 => WriteError::Unavailable { reason: words },
                 _ => WriteError::Rejected { words },
             })
         }

@@ -142,9 +142,9 @@ pub enum WriteError {
         /// What the server said.
         words: String,
     },
-    /// There was no answer.
+    /// There was no answer, or only ones that promised better times, in every attempt.
     #[error("{reason}")]
-    Unreachable {
+    Unavailable {
         /// What happened instead.
         reason: String,
     },
@@ -157,26 +157,35 @@ pub enum WriteError {
         #[source]
         source: std::io::Error,
     },
-    /// What is to be written cannot be read back.
-    #[error("cannot read what is to be written: {0}")]
-    Source(#[source] std::io::Error),
+}
+
+/// What a failed write says about the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It concerns this object alone.
+    Object,
+    /// The cache may be down: if others fail the same way, it is.
+    PerhapsCache,
+    /// Every further write would fail the same way.
+    Cache,
 }
 
 impl WriteError {
-    /// Whether every further write would fail the same way, so that there is no point in trying.
-    pub fn concerns_whole_cache(&self) -> bool {
+    /// What the failure says about further writes.
+    pub fn reach(&self) -> Reach {
         use std::io::ErrorKind;
         match self {
-            Self::Denied { .. } | Self::NotWritable { .. } | Self::Unreachable { .. } => true,
-            Self::TooLarge { .. } | Self::Rejected { .. } | Self::Source(_) => false,
-            Self::File { source, .. } => matches!(
-                source.kind(),
+            Self::Denied { .. } | Self::NotWritable { .. } => Reach::Cache,
+            Self::Unavailable { .. } => Reach::PerhapsCache,
+            Self::TooLarge { .. } | Self::Rejected { .. } => Reach::Object,
+            Self::File { source, .. } => match source.kind() {
                 ErrorKind::PermissionDenied
-                    | ErrorKind::ReadOnlyFilesystem
-                    | ErrorKind::StorageFull
-                    | ErrorKind::QuotaExceeded
-                    | ErrorKind::NotADirectory
-            ),
+                | ErrorKind::ReadOnlyFilesystem
+                | ErrorKind::StorageFull
+                | ErrorKind::QuotaExceeded
+                | ErrorKind::NotADirectory => Reach::Cache,
+                _ => Reach::Object,
+            },
         }
     }
 }

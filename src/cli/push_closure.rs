@@ -107,22 +107,27 @@ pub enum PushFailure {
     Warn,
 }
 
+/// What the report begins with when nobody said where to push.
+const DEFAULT_TARGET: &str =
+    "No target was named, so this goes to the local cache of this machine (--to names another).";
+
 /// Runs the command.
 pub(super) async fn run(arguments: PushClosure, context: &Context) -> Result<ExitStatus, CommandError> {
     let started_at = SystemTime::now();
-    let request = request(&arguments, context)?;
+    let (request, is_default_target) = request(&arguments, context)?;
     let watch = Watch::start(&context.printer, context.progress);
-    if is_unnamed(&arguments, context) {
-        watch.reporter().warn("no target was named, so this goes to the local cache; name one with --to");
-    }
     let result = job::run(&request, &watch.reporter(), &context.interrupted).await;
-    let warnings = watch.warnings();
+    let mut warnings = watch.warnings();
     drop(watch);
     let outcome = result?;
     if arguments.json {
+        warnings.extend(is_default_target.then(|| DEFAULT_TARGET.to_owned()));
         let document = report::push_closure::json(&request, &outcome, &warnings, started_at);
         context.printer.report(&format!("{document:#}\n"));
     } else {
+        if is_default_target {
+            context.printer.report(&format!("{DEFAULT_TARGET}\n"));
+        }
         context.printer.report(&report::push_closure::human(&request, &outcome, context.printer.out()));
     }
     Ok(conclude(&outcome, arguments.push_failure, &context.printer))
@@ -155,11 +160,8 @@ fn conclude(outcome: &PushClosureReport, push_failure: PushFailure, printer: &Pr
     worst
 }
 
-fn is_unnamed(arguments: &PushClosure, context: &Context) -> bool {
-    arguments.to.is_empty() && context.environment.to.is_empty()
-}
-
-fn request(arguments: &PushClosure, context: &Context) -> Result<Request, CommandError> {
+/// The request, and whether its target was chosen because none was named.
+fn request(arguments: &PushClosure, context: &Context) -> Result<(Request, bool), CommandError> {
     let environment = &context.environment;
     let evaluation = arguments.nix.to_evaluation_arguments();
     let mut installables = installables(&arguments.installables)?;
@@ -167,12 +169,13 @@ fn request(arguments: &PushClosure, context: &Context) -> Result<Request, Comman
         installables.push(".".to_owned());
     }
     let jobs = arguments.jobs.map_or_else(cores, NonZeroUsize::get);
-    Ok(Request {
+    let (targets, is_default_target) = targets(arguments, context)?;
+    let request = Request {
         installables,
         arguments: evaluation,
         build: arguments.build,
         directory: environment.directory.clone(),
-        targets: targets(arguments, context)?,
+        targets,
         filter: Filter::new(&arguments.include, &arguments.exclude)?,
         dry_run: arguments.dry_run,
         skip_verification: arguments.no_verify,
@@ -186,7 +189,8 @@ fn request(arguments: &PushClosure, context: &Context) -> Result<Request, Comman
             ..HttpSettings::default()
         },
         store: environment.store.clone(),
-    })
+    };
+    Ok((request, is_default_target))
 }
 
 fn cores() -> usize {
@@ -213,7 +217,7 @@ fn installables(named: &[String]) -> Result<Vec<String>, CommandError> {
     Ok(all)
 }
 
-fn targets(arguments: &PushClosure, context: &Context) -> Result<Vec<Target>, CommandError> {
+fn targets(arguments: &PushClosure, context: &Context) -> Result<(Vec<Target>, bool), CommandError> {
     let environment = &context.environment;
     let file = environment.user_file()?;
     let mut names = [&arguments.to, &environment.to, &file.to]
@@ -221,7 +225,8 @@ fn targets(arguments: &PushClosure, context: &Context) -> Result<Vec<Target>, Co
         .find(|names| !names.is_empty())
         .cloned()
         .unwrap_or_default();
-    if names.is_empty() {
+    let is_default = names.is_empty();
+    if is_default {
         if environment.is_ci {
             return Err(CommandError::usage(
                 "no target is named, and on CI a cache of this machine helps nobody",
@@ -232,7 +237,8 @@ fn targets(arguments: &PushClosure, context: &Context) -> Result<Vec<Target>, Co
         }
         names.push("local".to_owned());
     }
-    names.iter().map(|name| target(name, arguments, context, &file)).collect()
+    let targets: Result<_, _> = names.iter().map(|name| target(name, arguments, context, &file)).collect();
+    Ok((targets?, is_default))
 }
 
 fn target(

@@ -84,9 +84,6 @@ pub enum HttpError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// What is to be sent cannot be read.
-    #[error("cannot read what is to be sent: {0}")]
-    Source(#[source] std::io::Error),
 }
 
 /// What a server said.
@@ -206,10 +203,7 @@ impl HttpClient {
                 Err(error) => {
                     let lasting = matches!(
                         error,
-                        HttpError::TooLarge { .. }
-                            | HttpError::Source(_)
-                            | HttpError::Setup(_)
-                            | HttpError::Stalled { .. }
+                        HttpError::TooLarge { .. } | HttpError::Setup(_) | HttpError::Stalled { .. }
                     );
                     match self.settings.retry.wait(attempt, None) {
                         Some(wait) if !lasting => Failure::Error(error, wait),
@@ -245,7 +239,7 @@ impl HttpClient {
         }
         let counter = Arc::new(AtomicU64::new(0));
         if let Some((body, _)) = body {
-            let attempt = body.attempt(Arc::clone(&counter)).map_err(HttpError::Source)?;
+            let attempt = body.attempt(Arc::clone(&counter));
             request = request.header(CONTENT_LENGTH, body.length()).body(reqwest::Body::wrap(attempt));
         }
         let watched = self.watch(request.send(), &counter, body.map(|(_, sent)| sent));

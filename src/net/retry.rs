@@ -69,7 +69,7 @@ mod tests {
     fn the_servers_wish_is_obeyed_within_reason() {
         let retry = Retry::default();
         assert!(retry.wait(1, Some(Duration::from_secs(7))) >= Some(Duration::from_secs(7)));
-        assert_eq!(retry.wait(1, Some(Duration::from_secs(86_400))), Some(retry.longest_wait));
+        assert_eq!(retry.wait(1, Some(Duration::from_hours(24))), Some(retry.longest_wait));
     }
 
     #[test]

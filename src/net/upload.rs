@@ -1,6 +1,7 @@
 //! Request bodies that know their length, count what was sent, and can be sent again.
 
-use std::io::Read as _;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,10 +21,12 @@ pub enum UploadBody {
     Bytes(Bytes),
     /// A file, read as it is sent.
     File {
-        /// Where it is.
-        path: PathBuf,
+        /// The file, open for reading.
+        file: Arc<File>,
         /// Its length in bytes.
         length: u64,
+        /// Its name, where it has one and may be renamed into a cache.
+        path: Option<PathBuf>,
     },
 }
 
@@ -37,26 +40,15 @@ impl UploadBody {
     }
 
     /// A body for one attempt. `counter` grows as chunks are taken by the connection.
-    pub(super) fn attempt(&self, counter: Arc<AtomicU64>) -> std::io::Result<CountedBody> {
-        let source = match self {
-            Self::Bytes(bytes) => Source::Bytes(bytes.clone()),
-            Self::File { path, .. } => Source::File(std::fs::File::open(path)?),
-        };
-        Ok(CountedBody { source, left: self.length(), counter })
+    pub(super) fn attempt(&self, counter: Arc<AtomicU64>) -> CountedBody {
+        CountedBody { source: self.clone(), sent: 0, counter }
     }
-}
-
-enum Source {
-    Bytes(Bytes),
-    // Read in place: the file was written by this process moments ago and is in the page cache; a hop to another thread
-    // for every chunk costs more than the read.
-    File(std::fs::File),
 }
 
 /// A body of known length whose progress somebody else can watch.
 pub(super) struct CountedBody {
-    source: Source,
-    left: u64,
+    source: UploadBody,
+    sent: u64,
     counter: Arc<AtomicU64>,
 }
 
@@ -69,29 +61,35 @@ impl http_body::Body for CountedBody {
         _context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         let body = self.get_mut();
-        if body.left == 0 {
+        let left = body.source.length() - body.sent;
+        if left == 0 {
             return Poll::Ready(None);
         }
-        let wanted = usize::try_from(body.left).unwrap_or(usize::MAX).min(CHUNK);
-        let chunk = match &mut body.source {
-            Source::Bytes(bytes) => Ok(bytes.split_to(wanted)),
-            Source::File(file) => {
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK);
+        let chunk = match &body.source {
+            UploadBody::Bytes(bytes) => {
+                let start = bytes.len() - usize::try_from(left).unwrap_or(0);
+                Ok(bytes.slice(start..start + wanted))
+            }
+            // Read in place: the file was written by this process moments ago and is in the page cache; a hop to
+            // another thread for every chunk costs more than the read.
+            UploadBody::File { file, .. } => {
                 let mut chunk = vec![0; wanted];
-                file.read_exact(&mut chunk).map(|()| Bytes::from(chunk))
+                file.read_exact_at(&mut chunk, body.sent).map(|()| Bytes::from(chunk))
             }
         };
         Poll::Ready(Some(chunk.map(|chunk| {
-            body.left -= chunk.len() as u64;
+            body.sent += chunk.len() as u64;
             body.counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             Frame::data(chunk)
         })))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.sent == self.source.length()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        SizeHint::with_exact(self.source.length() - self.sent)
     }
 }

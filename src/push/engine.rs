@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::pack::{Method, PackError, PackSettings, PackedNar, pack};
 use crate::cache::narinfo::{StoredNar, narinfo_of, object_name};
-use crate::cache::{Answer, BinaryCache, SigningKey, WriteError};
+use crate::cache::{Answer, BinaryCache, Reach, SigningKey, WriteError};
 use crate::event::{Event, Reporter};
 use crate::graph::{Closure, PathIndex, PathInfo};
 use crate::net::UploadBody;
@@ -24,6 +24,9 @@ use crate::plan::{Plan, Schedule, Tally};
 
 /// How many requests to one target may be open at a time.
 const UPLOADS: usize = 16;
+
+/// After so many writes in a row that nobody took, each tried several times, a target is taken to be down.
+const GIVE_UP_AFTER: usize = 3;
 
 /// What an encoder and its buffers take, in bytes; measured for zstd at its default level, rounded up.
 const ENCODER: usize = 8 * 1024 * 1024;
@@ -136,10 +139,12 @@ impl Push<'_> {
         reporter: &Reporter,
         interrupted: watch::Receiver<bool>,
     ) -> Result<Outcome, WriteError> {
-        let staging =
-            self.target.staging_directory()?.map_or_else(|| self.temporary.clone(), ToOwned::to_owned);
+        let in_target = self.target.staging_directory()?;
+        let named = in_target.is_some();
+        let staging = in_target.map_or_else(|| self.temporary.clone(), ToOwned::to_owned);
         let (method, level) = self.compression;
-        let settings = Arc::new(PackSettings { method, level, in_memory: self.limits.in_memory(), staging });
+        let settings =
+            Arc::new(PackSettings { method, level, in_memory: self.limits.in_memory(), staging, named });
         let run = Run {
             push: self,
             reporter,
@@ -150,6 +155,7 @@ impl Push<'_> {
             sending: 0,
             packed: Vec::new(),
             publishable: Vec::new(),
+            unavailable: 0,
             stored: HashMap::new(),
             outcome: Outcome::default(),
         };
@@ -178,6 +184,8 @@ struct Run<'a> {
     packed: Vec<(PathIndex, PackedNar)>,
     /// Narinfos that may be written, and wait for a place.
     publishable: Vec<PathIndex>,
+    /// How many writes in a row found nobody to take them.
+    unavailable: usize,
     /// Where the NARs of unpublished paths are.
     stored: HashMap<PathIndex, StoredNar>,
     outcome: Outcome,
@@ -251,6 +259,7 @@ impl Run<'_> {
                 self.sending -= 1;
                 match result {
                     Ok(stored) => {
+                        self.unavailable = 0;
                         self.stored.insert(index, stored);
                         if self.schedule.nar_uploaded(index) {
                             self.publishable.push(index);
@@ -263,6 +272,7 @@ impl Run<'_> {
                 self.sending -= 1;
                 match result {
                     Ok(narinfo) => {
+                        self.unavailable = 0;
                         self.reporter.emit(Event::PathPushed {
                             path: self.info(index).base_name(),
                             nar_bytes: narinfo.nar_size(),
@@ -284,7 +294,7 @@ impl Run<'_> {
     fn fail(&mut self, index: PathIndex, failure: Failure) {
         let path = self.info(index).base_name();
         self.reporter.emit(Event::PathFailed { path: path.clone(), error: failure.to_string() });
-        if self.outcome.stopped.is_none() && concerns_whole_target(&failure) {
+        if self.outcome.stopped.is_none() && self.concerns_whole_target(&failure) {
             self.outcome.stopped = Some(Stop::Target(failure.to_string()));
         }
         for blocked in self.schedule.failed(index) {
@@ -292,6 +302,24 @@ impl Run<'_> {
             self.outcome.blocked.push((blocked, index));
         }
         self.outcome.failed.push((index, failure));
+    }
+
+    /// Whether there is no point in trying the other paths.
+    fn concerns_whole_target(&mut self, failure: &Failure) -> bool {
+        let reach = match failure {
+            Failure::Write(error) => error.reach(),
+            // No room for temporary files: every large path would fail the same way.
+            Failure::Pack(PackError::Staging { .. }) => Reach::Cache,
+            Failure::Pack(_) | Failure::Narinfo(_) => Reach::Object,
+        };
+        match reach {
+            Reach::Object => false,
+            Reach::PerhapsCache => {
+                self.unavailable += 1;
+                self.unavailable >= GIVE_UP_AFTER
+            }
+            Reach::Cache => true,
+        }
     }
 
     fn pack(&mut self, index: PathIndex) {
@@ -337,15 +365,5 @@ impl Run<'_> {
             let result = target.put(&name, body, &|_| {}).await;
             Report::Published(index, result.map(|()| Box::new(narinfo)))
         });
-    }
-}
-
-/// Whether there is no point in trying the other paths.
-fn concerns_whole_target(failure: &Failure) -> bool {
-    match failure {
-        Failure::Write(error) => error.concerns_whole_cache(),
-        // No room for temporary files: every large path would fail the same way.
-        Failure::Pack(PackError::Staging { .. }) => true,
-        Failure::Pack(_) | Failure::Narinfo(_) => false,
     }
 }

@@ -4,13 +4,14 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use nix_archive::nar::{CaseHack, encode_path};
 use nix_derivation::NixHash;
 use nix_narinfo::Compression;
 use sha2::{Digest as _, Sha256};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
 use crate::cache::ObjectName;
 use crate::cache::narinfo::StoredNar;
@@ -79,6 +80,9 @@ pub struct PackSettings {
     pub in_memory: usize,
     /// Where such files are made.
     pub staging: PathBuf,
+    /// Whether such files get a name, by which a file cache can rename them into place. A file without one is gone when
+    /// the program is, however it ends.
+    pub named: bool,
 }
 
 /// A compressed NAR, ready to be uploaded.
@@ -93,7 +97,8 @@ pub struct PackedNar {
 enum Content {
     Memory(Bytes),
     /// Removed when dropped, unless somebody has moved it into a cache.
-    File(TempPath),
+    Named(Arc<fs::File>, TempPath),
+    Unnamed(Arc<fs::File>),
 }
 
 impl PackedNar {
@@ -101,8 +106,13 @@ impl PackedNar {
     pub fn body(&self) -> UploadBody {
         match &self.content {
             Content::Memory(bytes) => UploadBody::Bytes(bytes.clone()),
-            Content::File(path) => {
-                UploadBody::File { path: path.to_path_buf(), length: self.stored.file_size }
+            Content::Named(file, path) => UploadBody::File {
+                file: Arc::clone(file),
+                length: self.stored.file_size,
+                path: Some(path.to_path_buf()),
+            },
+            Content::Unnamed(file) => {
+                UploadBody::File { file: Arc::clone(file), length: self.stored.file_size, path: None }
             }
         }
     }
@@ -160,7 +170,7 @@ pub fn pack(
     settings: &PackSettings,
     progress: &Progress,
 ) -> Result<PackedNar, PackError> {
-    let spool = Hashing::new(Spool::new(settings.in_memory, &settings.staging));
+    let spool = Hashing::new(Spool::new(settings));
     let compressor = Compressor::new(spool, settings).map_err(PackError::Compress)?;
     let mut nar = BufWriter::with_capacity(BUFFER, Counting { inner: Hashing::new(compressor), progress });
     encode_path(&mut nar, real_path, CaseHack::native()).map_err(|error| match error {
@@ -254,10 +264,10 @@ impl<W: Write> Write for Counting<'_, W> {
 }
 
 enum Compressor {
-    // Boxed, as the encoders are large and of different size.
+    // Boxed, as they are large and of different size.
     Zstd(Box<zstd::Encoder<'static, Hashing<Spool>>>),
     Xz(Box<liblzma::write::XzEncoder<Hashing<Spool>>>),
-    None(Hashing<Spool>),
+    None(Box<Hashing<Spool>>),
 }
 
 impl Compressor {
@@ -273,7 +283,7 @@ impl Compressor {
                 let level = u32::try_from(settings.level).unwrap_or(6);
                 Self::Xz(Box::new(liblzma::write::XzEncoder::new(spool, level)))
             }
-            Method::None => Self::None(spool),
+            Method::None => Self::None(Box::new(spool)),
         })
     }
 
@@ -281,7 +291,7 @@ impl Compressor {
         match self {
             Self::Zstd(encoder) => encoder.finish(),
             Self::Xz(encoder) => encoder.finish(),
-            Self::None(spool) => Ok(spool),
+            Self::None(spool) => Ok(*spool),
         }
     }
 }
@@ -310,38 +320,51 @@ struct SpoolFailure(#[source] io::Error);
 #[derive(Debug)]
 struct Spool {
     memory: Vec<u8>,
-    file: Option<NamedTempFile>,
+    file: Option<(fs::File, Option<TempPath>)>,
     limit: usize,
     directory: PathBuf,
+    named: bool,
 }
 
 impl Spool {
-    fn new(limit: usize, directory: &Path) -> Self {
-        Self { memory: Vec::new(), file: None, limit, directory: directory.to_owned() }
+    fn new(settings: &PackSettings) -> Self {
+        Self {
+            memory: Vec::new(),
+            file: None,
+            limit: settings.in_memory,
+            directory: settings.staging.clone(),
+            named: settings.named,
+        }
     }
 
     fn keep(&mut self, buffer: &[u8]) -> io::Result<()> {
-        if let Some(file) = &mut self.file {
+        if let Some((file, _)) = &mut self.file {
             return file.write_all(buffer);
         }
         if self.memory.len() + buffer.len() <= self.limit {
             self.memory.extend_from_slice(buffer);
             return Ok(());
         }
-        // In a file cache the file is renamed into place, so it gets the mode of a cache's files at once.
-        let mut file = tempfile::Builder::new()
-            .prefix("nar-")
-            .permissions(fs::Permissions::from_mode(0o644))
-            .tempfile_in(&self.directory)?;
+        let (mut file, path) = if self.named {
+            // It is going to be renamed into a cache, so it gets the mode of a cache's files at once.
+            let mode = fs::Permissions::from_mode(0o644);
+            let named =
+                tempfile::Builder::new().prefix("nar-").permissions(mode).tempfile_in(&self.directory)?;
+            let (file, path) = named.into_parts();
+            (file, Some(path))
+        } else {
+            (tempfile::tempfile_in(&self.directory)?, None)
+        };
         file.write_all(&std::mem::take(&mut self.memory))?;
         file.write_all(buffer)?;
-        self.file = Some(file);
+        self.file = Some((file, path));
         Ok(())
     }
 
     fn into_content(self) -> Content {
         match self.file {
-            Some(file) => Content::File(file.into_temp_path()),
+            Some((file, Some(path))) => Content::Named(Arc::new(file), path),
+            Some((file, None)) => Content::Unnamed(Arc::new(file)),
             None => Content::Memory(self.memory.into()),
         }
     }
@@ -367,7 +390,13 @@ mod tests {
     use super::*;
 
     fn settings(method: Method, in_memory: usize, staging: &Path) -> PackSettings {
-        PackSettings { method, level: method.default_level(), in_memory, staging: staging.to_owned() }
+        PackSettings {
+            method,
+            level: method.default_level(),
+            in_memory,
+            staging: staging.to_owned(),
+            named: true,
+        }
     }
 
     /// A directory with a file in it, and its registration.
@@ -387,8 +416,8 @@ mod tests {
     fn stored_bytes(packed: &PackedNar) -> Vec<u8> {
         match packed.body() {
             UploadBody::Bytes(bytes) => bytes.to_vec(),
-            UploadBody::File { path, length } => {
-                let bytes = fs::read(path).expect("a file");
+            UploadBody::File { path, length, .. } => {
+                let bytes = fs::read(path.expect("a name")).expect("a file");
                 assert_eq!(bytes.len() as u64, length);
                 bytes
             }
@@ -407,7 +436,7 @@ mod tests {
                 let progress = Progress::default();
                 let settings = settings(method, in_memory, directory.path());
                 let packed = pack(&info, &path, &settings, &progress).expect("packed");
-                assert_eq!(matches!(packed.content, Content::File(_)), in_memory == 10);
+                assert_eq!(matches!(packed.content, Content::Named(..)), in_memory == 10);
                 let bytes = stored_bytes(&packed);
                 assert_eq!(packed.stored.file_size, bytes.len() as u64);
                 assert_eq!(packed.stored.file_hash, NixHash::Sha256(Sha256::digest(&bytes).into()));
@@ -441,7 +470,7 @@ mod tests {
 
     #[test]
     fn a_vanished_path_and_a_missing_staging_directory_are_told_apart() {
-        let (directory, path, info) = object(&[7; 1_000_000]);
+        let (directory, path, info) = object(&vec![7; 1_000_000]);
         let missing = directory.path().join("missing");
         let settings = settings(Method::None, 10, &missing);
         let error = pack(&info, &path, &settings, &Progress::default()).expect_err("no room");
