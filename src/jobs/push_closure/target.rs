@@ -1,346 +1,36 @@
-//! `push-closure`: what is missing of a closure goes into a cache, and is proven to be there.
+//! One target: ask, plan, push, read back.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use nix_derivation::StorePath;
 use nix_narinfo::NarInfo;
-use serde::Serialize;
 use tokio::sync::watch;
 
-use super::local_nix::{LocalNix, LocalNixError, StoreEnvironment};
-use crate::cache::local::{LocalCache, LocalCacheError};
+use super::super::local_nix::LocalNix;
+use super::outcome::{BlockedPath, FailedPath, Pushed, TargetError, TargetReport};
+use super::{Destination, Request, Target, unless};
+use crate::cache::local::LocalCache;
 use crate::cache::{
-    self, Answer, BinaryCache, CacheInfo, CacheUrl, KeyError, Location, ObjectName, SigningKey, WriteError,
-    narinfo, presence,
+    self, Answer, BinaryCache, CacheInfo, CacheUrl, Location, ObjectName, SigningKey, narinfo, presence,
 };
 use crate::event::{Event, Reporter};
 use crate::graph::{Closure, PathIndex};
-use crate::net::{HttpError, HttpSettings, UploadBody};
-use crate::nix::{EvaluationArguments, Installable, ResolveError, Resolver, Source, StoreError};
-use crate::plan::{Class, Filter, Holdings, Plan, Tally};
+use crate::net::{HttpSettings, UploadBody};
+use crate::plan::{Class, Holdings, Plan};
 use crate::push::engine::Stop;
 use crate::push::verify::{Verdict, Verification};
-use crate::push::{Limits, Method, Outcome, Push};
+use crate::push::{Outcome, Push};
 use crate::text;
 
-/// Where to push.
-#[derive(Clone, Debug)]
-pub enum Destination {
-    /// A cache.
-    Cache(CacheUrl),
-    /// The embedded cache below this directory.
-    Local(PathBuf),
-}
-
-/// One target and how to write to it.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Where.
-    pub destination: Destination,
-    /// Caches that the target's users have anyway.
-    pub upstreams: Vec<CacheUrl>,
-    /// A key to sign with.
-    pub sign_key_file: Option<PathBuf>,
-    /// How NARs are compressed, and how hard.
-    pub compression: (Method, i32),
-}
-
-/// What to push, where, and how.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// What was named.
-    pub installables: Vec<String>,
-    /// What was said for evaluation.
-    pub arguments: EvaluationArguments,
-    /// Whether what is not valid may be built or fetched first.
-    pub build: bool,
-    /// Where relative names are taken from.
-    pub directory: PathBuf,
-    /// The targets.
-    pub targets: Vec<Target>,
-    /// What may move.
-    pub filter: Filter,
-    /// Whether to stop after planning.
-    pub dry_run: bool,
-    /// Whether to leave out reading back.
-    pub skip_verification: bool,
-    /// Whether paths without any signature may be pushed.
-    pub allow_unsigned: bool,
-    /// How much may be used at once.
-    pub limits: Limits,
-    /// Where large NARs are kept on their way.
-    pub temporary: PathBuf,
-    /// How to speak HTTP.
-    pub http: HttpSettings,
-    /// Where the store is.
-    pub store: StoreEnvironment,
-}
-
-/// Why nothing could be pushed anywhere.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PushClosureError {
-    /// There is no local Nix to work with.
-    #[error(transparent)]
-    Nix(#[from] LocalNixError),
-    /// What was named leads to no valid paths.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// The store does not give the closure.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Somebody interrupted it.
-    #[error("interrupted before anything was pushed")]
-    Interrupted,
-}
-
-/// Why a target did not get everything.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TargetError {
-    /// It does not answer, or does not let us in.
-    #[error("cannot use the target {url}: {reason}")]
-    Unusable {
-        /// The target.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// It is for another store.
-    #[error("the target {url} is for the store directory {theirs}, and this store's is {ours}")]
-    OtherStore {
-        /// The target.
-        url: String,
-        /// Its store directory.
-        theirs: String,
-        /// Ours.
-        ours: String,
-    },
-    /// An upstream does not answer, so that nobody knows what has to move.
-    #[error("cannot ask the upstream {url} what it holds: {reason}")]
-    Upstream {
-        /// The upstream.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// Paths would end up without any signature.
-    #[error(
-        "{} would be in {url} without any signature, where Nix does not trust {}: {}{}",
-        text::count(*.count, "path"), if *.count == 1 { "it" } else { "them" }, .examples.join(", "),
-        if *.count > .examples.len() { ", …" } else { "" }
-    )]
-    Unsigned {
-        /// The target.
-        url: String,
-        /// How many.
-        count: usize,
-        /// Some of them.
-        examples: Vec<String>,
-    },
-    /// The key cannot be used.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The embedded cache cannot be used.
-    #[error(transparent)]
-    Local(#[from] LocalCacheError),
-    /// HTTP cannot be set up.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// It cannot be written.
-    #[error("cannot write to {url}: {source}")]
-    Write {
-        /// The target.
-        url: String,
-        /// Why.
-        #[source]
-        source: WriteError,
-    },
-    /// It took some paths, and then no more.
-    #[error("the push to {url} was stopped: {reason}")]
-    Stopped {
-        /// The target.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// Somebody interrupted the push.
-    #[error("interrupted")]
-    Interrupted,
-}
-
-/// Paths that were pushed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Pushed {
-    /// Number of paths.
-    pub paths: usize,
-    /// Their NARs' size in bytes, uncompressed.
-    pub nar_bytes: u64,
-    /// What was stored for them, in bytes, compressed.
-    pub file_bytes: u64,
-}
-
-/// A path that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FailedPath {
-    /// The store path.
-    pub path: String,
-    /// Why, in the server's own words where it had any.
-    pub error: String,
-}
-
-/// A path that was withheld.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct BlockedPath {
-    /// The store path.
-    pub path: String,
-    /// The path that failed or was excluded.
-    pub by: String,
-}
-
-/// What became of one target.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TargetReport {
-    /// The target.
-    pub url: String,
-    /// The whole closure.
-    pub closure: Tally,
-    /// What the target served before.
-    pub present: Tally,
-    /// What a declared upstream serves.
-    pub upstream: Tally,
-    /// What a filter left out.
-    pub excluded: Tally,
-    /// What had to move.
-    pub push: Tally,
-    /// What did move.
-    pub pushed: Pushed,
-    /// What failed.
-    pub failed: Vec<FailedPath>,
-    /// What was withheld.
-    pub blocked: Vec<BlockedPath>,
-    /// What was not attempted or not finished.
-    pub unfinished: Tally,
-    /// Whether the closure was read back; nothing when it was not tried.
-    pub verified: Option<bool>,
-    /// What reading back found.
-    pub problems: Vec<String>,
-    /// Whether something could not be asked when reading back.
-    #[serde(skip)]
-    pub inconclusive: bool,
-    /// The `trusted-public-keys` line for what was signed here.
-    pub public_key: Option<String>,
-    /// Whether the key was made in this run.
-    #[serde(skip)]
-    pub is_new_key: bool,
-    /// Why the target did not get everything.
-    #[serde(serialize_with = "as_text")]
-    pub error: Option<TargetError>,
-}
-
-#[expect(clippy::ref_option, reason = "the signature is serde's")]
-fn as_text<S: serde::Serializer>(error: &Option<TargetError>, serializer: S) -> Result<S::Ok, S::Error> {
-    error.as_ref().map(ToString::to_string).serialize(serializer)
-}
-
-/// What became of a push.
-#[derive(Debug)]
-pub struct PushClosureReport {
-    /// Each target, in the order in which they were named.
-    pub targets: Vec<TargetReport>,
-    /// How long it took.
-    pub elapsed: Duration,
-}
-
-/// Pushes. A target that fails does not keep the others from being tried.
-///
-/// # Errors
-///
-/// When it is not even known what to push.
-pub async fn run(
-    request: &Request,
-    reporter: &Reporter,
-    interrupted: &watch::Receiver<bool>,
-) -> Result<PushClosureReport, PushClosureError> {
-    let started = Instant::now();
-    let prepared = async {
-        let local = LocalNix::open(&request.arguments, &request.store).await?;
-        let closure = load_closure(request, &local, reporter).await?;
-        Ok::<_, PushClosureError>((local, closure))
-    };
-    let (local, closure) = unless(interrupted, prepared).await.ok_or(PushClosureError::Interrupted)??;
-    let http = local.with_logins(request.http.clone(), reporter);
-    let mut targets = Vec::new();
-    for target in &request.targets {
-        let mut push = TargetPush {
-            request,
-            local: &local,
-            closure: &closure,
-            http: &http,
-            reporter,
-            report: TargetReport {
-                url: match &target.destination {
-                    Destination::Cache(url) => url.to_string(),
-                    Destination::Local(directory) => directory.display().to_string(),
-                },
-                closure: Tally { paths: closure.len(), nar_bytes: closure.nar_bytes() },
-                ..TargetReport::default()
-            },
-        };
-        if let Err(error) = push.run(target, interrupted).await {
-            push.report.error = Some(error);
-        }
-        targets.push(push.report);
-    }
-    Ok(PushClosureReport { targets, elapsed: started.elapsed() })
-}
-
-/// The outcome of `work`; nothing when it was interrupted.
-async fn unless<T>(interrupted: &watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
-    let mut interrupted = interrupted.clone();
-    tokio::select! {
-        biased;
-        Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => None,
-        outcome = work => Some(outcome),
-    }
-}
-
-async fn load_closure(
-    request: &Request,
-    local: &LocalNix,
-    reporter: &Reporter,
-) -> Result<Closure, PushClosureError> {
-    let installables = request
-        .installables
-        .iter()
-        .map(|text| Installable::parse(text, &local.store, &request.directory, &request.arguments))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(ResolveError::from)?;
-    if installables.iter().any(|installable| matches!(installable, Installable::Expression(..))) {
-        reporter.emit(Event::Step { what: "evaluating".to_owned() });
-    }
-    let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: request.build };
-    let roots = resolver.resolve(&installables).await?;
-    let (closure, source) = local.store.closure(&roots).await?;
-    if source == Source::PathInfo {
-        tracing::info!("the store database cannot be read; the closure comes from nix path-info");
-    }
-    Ok(closure)
-}
-
 /// A push to one target under way.
-struct TargetPush<'a> {
-    request: &'a Request,
-    local: &'a LocalNix,
-    closure: &'a Closure,
-    http: &'a Arc<HttpSettings>,
-    reporter: &'a Reporter,
-    report: TargetReport,
+pub(super) struct TargetPush<'a> {
+    pub(super) request: &'a Request,
+    pub(super) local: &'a LocalNix,
+    pub(super) closure: &'a Closure,
+    pub(super) http: &'a Arc<HttpSettings>,
+    pub(super) reporter: &'a Reporter,
+    pub(super) report: TargetReport,
 }
 
 /// What the caches said before anything moved.
@@ -352,7 +42,12 @@ struct Known {
 }
 
 impl TargetPush<'_> {
-    async fn run(&mut self, target: &Target, interrupted: &watch::Receiver<bool>) -> Result<(), TargetError> {
+    /// Pushes, noting in the report how far it came.
+    pub(super) async fn run(
+        &mut self,
+        target: &Target,
+        interrupted: &watch::Receiver<bool>,
+    ) -> Result<(), TargetError> {
         let (url, key) = self.open_key(target)?;
         self.report.url = url.to_string();
         self.report.public_key = key.as_ref().map(SigningKey::public_key);

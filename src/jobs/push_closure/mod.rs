@@ -1,0 +1,168 @@
+//! `push-closure`: what is missing of a closure goes into a cache, and is proven to be there.
+
+mod outcome;
+mod target;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use self::target::TargetPush;
+use super::local_nix::{LocalNix, LocalNixError, StoreEnvironment};
+use crate::cache::CacheUrl;
+use crate::event::{Event, Reporter};
+use crate::graph::Closure;
+use crate::net::HttpSettings;
+use crate::nix::{EvaluationArguments, Installable, ResolveError, Resolver, Source, StoreError};
+use crate::plan::{Filter, Tally};
+use crate::push::{Limits, Method};
+
+pub use self::outcome::{BlockedPath, FailedPath, PushClosureReport, Pushed, TargetError, TargetReport};
+
+/// Where to push.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// A cache.
+    Cache(CacheUrl),
+    /// The embedded cache below this directory.
+    Local(PathBuf),
+}
+
+/// One target and how to write to it.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Where.
+    pub destination: Destination,
+    /// Caches that the target's users have anyway.
+    pub upstreams: Vec<CacheUrl>,
+    /// A key to sign with.
+    pub sign_key_file: Option<PathBuf>,
+    /// How NARs are compressed, and how hard.
+    pub compression: (Method, i32),
+}
+
+/// What to push, where, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What was named.
+    pub installables: Vec<String>,
+    /// What was said for evaluation.
+    pub arguments: EvaluationArguments,
+    /// Whether what is not valid may be built or fetched first.
+    pub build: bool,
+    /// Where relative names are taken from.
+    pub directory: PathBuf,
+    /// The targets.
+    pub targets: Vec<Target>,
+    /// What may move.
+    pub filter: Filter,
+    /// Whether to stop after planning.
+    pub dry_run: bool,
+    /// Whether to leave out reading back.
+    pub skip_verification: bool,
+    /// Whether paths without any signature may be pushed.
+    pub allow_unsigned: bool,
+    /// How much may be used at once.
+    pub limits: Limits,
+    /// Where large NARs are kept on their way.
+    pub temporary: PathBuf,
+    /// How to speak HTTP.
+    pub http: HttpSettings,
+    /// Where the store is.
+    pub store: StoreEnvironment,
+}
+
+/// Why nothing could be pushed anywhere.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushClosureError {
+    /// There is no local Nix to work with.
+    #[error(transparent)]
+    Nix(#[from] LocalNixError),
+    /// What was named leads to no valid paths.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The store does not give the closure.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Somebody interrupted it.
+    #[error("interrupted before anything was pushed")]
+    Interrupted,
+}
+
+/// Pushes. A target that fails does not keep the others from being tried.
+///
+/// # Errors
+///
+/// When it is not even known what to push.
+pub async fn run(
+    request: &Request,
+    reporter: &Reporter,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<PushClosureReport, PushClosureError> {
+    let started = Instant::now();
+    let prepared = async {
+        let local = LocalNix::open(&request.arguments, &request.store).await?;
+        let closure = load_closure(request, &local, reporter).await?;
+        Ok::<_, PushClosureError>((local, closure))
+    };
+    let (local, closure) = unless(interrupted, prepared).await.ok_or(PushClosureError::Interrupted)??;
+    let http = local.with_logins(request.http.clone(), reporter);
+    let mut targets = Vec::new();
+    for target in &request.targets {
+        let mut push = TargetPush {
+            request,
+            local: &local,
+            closure: &closure,
+            http: &http,
+            reporter,
+            report: TargetReport {
+                url: match &target.destination {
+                    Destination::Cache(url) => url.to_string(),
+                    Destination::Local(directory) => directory.display().to_string(),
+                },
+                closure: Tally { paths: closure.len(), nar_bytes: closure.nar_bytes() },
+                ..TargetReport::default()
+            },
+        };
+        if let Err(error) = push.run(target, interrupted).await {
+            push.report.error = Some(error);
+        }
+        targets.push(push.report);
+    }
+    Ok(PushClosureReport { targets, elapsed: started.elapsed() })
+}
+
+/// The outcome of `work`; nothing when it was interrupted.
+async fn unless<T>(interrupted: &watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
+    let mut interrupted = interrupted.clone();
+    tokio::select! {
+        biased;
+        Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => None,
+        outcome = work => Some(outcome),
+    }
+}
+
+async fn load_closure(
+    request: &Request,
+    local: &LocalNix,
+    reporter: &Reporter,
+) -> Result<Closure, PushClosureError> {
+    let installables = request
+        .installables
+        .iter()
+        .map(|text| Installable::parse(text, &local.store, &request.directory, &request.arguments))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(ResolveError::from)?;
+    if installables.iter().any(|installable| matches!(installable, Installable::Expression(..))) {
+        reporter.emit(Event::Step { what: "evaluating".to_owned() });
+    }
+    let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: request.build };
+    let roots = resolver.resolve(&installables).await?;
+    let (closure, source) = local.store.closure(&roots).await?;
+    if source == Source::PathInfo {
+        tracing::info!("the store database cannot be read; the closure comes from nix path-info");
+    }
+    Ok(closure)
+}

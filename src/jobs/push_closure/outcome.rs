@@ -1,0 +1,171 @@
+//! What became of a push, as values: the report renders them, and `--json` is them.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cache::local::LocalCacheError;
+use crate::cache::{KeyError, WriteError};
+use crate::net::HttpError;
+use crate::plan::Tally;
+use crate::text;
+
+/// Why a target did not get everything.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// It does not answer, or does not let us in.
+    #[error("cannot use the target {url}: {reason}")]
+    Unusable {
+        /// The target.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// It is for another store.
+    #[error("the target {url} is for the store directory {theirs}, and this store's is {ours}")]
+    OtherStore {
+        /// The target.
+        url: String,
+        /// Its store directory.
+        theirs: String,
+        /// Ours.
+        ours: String,
+    },
+    /// An upstream does not answer, so that nobody knows what has to move.
+    #[error("cannot ask the upstream {url} what it holds: {reason}")]
+    Upstream {
+        /// The upstream.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// Paths would end up without any signature.
+    #[error(
+        "{} would be in {url} without any signature, where Nix does not trust {}: {}{}",
+        text::count(*.count, "path"), if *.count == 1 { "it" } else { "them" }, .examples.join(", "),
+        if *.count > .examples.len() { ", …" } else { "" }
+    )]
+    Unsigned {
+        /// The target.
+        url: String,
+        /// How many.
+        count: usize,
+        /// Some of them.
+        examples: Vec<String>,
+    },
+    /// The key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The embedded cache cannot be used.
+    #[error(transparent)]
+    Local(#[from] LocalCacheError),
+    /// HTTP cannot be set up.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// It cannot be written.
+    #[error("cannot write to {url}: {source}")]
+    Write {
+        /// The target.
+        url: String,
+        /// Why.
+        #[source]
+        source: WriteError,
+    },
+    /// It took some paths, and then no more.
+    #[error("the push to {url} was stopped: {reason}")]
+    Stopped {
+        /// The target.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody interrupted the push.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Paths that were pushed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pushed {
+    /// Number of paths.
+    pub paths: usize,
+    /// Their NARs' size in bytes, uncompressed.
+    pub nar_bytes: u64,
+    /// What was stored for them, in bytes, compressed.
+    pub file_bytes: u64,
+}
+
+/// A path that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailedPath {
+    /// The store path.
+    pub path: String,
+    /// Why, in the server's own words where it had any.
+    pub error: String,
+}
+
+/// A path that was withheld.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockedPath {
+    /// The store path.
+    pub path: String,
+    /// The path that failed or was excluded.
+    pub by: String,
+}
+
+/// What became of one target.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetReport {
+    /// The target.
+    pub url: String,
+    /// The whole closure.
+    pub closure: Tally,
+    /// What the target served before.
+    pub present: Tally,
+    /// What a declared upstream serves.
+    pub upstream: Tally,
+    /// What a filter left out.
+    pub excluded: Tally,
+    /// What had to move.
+    pub push: Tally,
+    /// What did move.
+    pub pushed: Pushed,
+    /// What failed.
+    pub failed: Vec<FailedPath>,
+    /// What was withheld.
+    pub blocked: Vec<BlockedPath>,
+    /// What was not attempted or not finished.
+    pub unfinished: Tally,
+    /// Whether the closure was read back; nothing when it was not tried.
+    pub verified: Option<bool>,
+    /// What reading back found.
+    pub problems: Vec<String>,
+    /// Whether something could not be asked when reading back.
+    #[serde(skip)]
+    pub inconclusive: bool,
+    /// The `trusted-public-keys` line for what was signed here.
+    pub public_key: Option<String>,
+    /// Whether the key was made in this run.
+    #[serde(skip)]
+    pub is_new_key: bool,
+    /// Why the target did not get everything.
+    #[serde(serialize_with = "as_text")]
+    pub error: Option<TargetError>,
+}
+
+#[expect(clippy::ref_option, reason = "the signature is serde's")]
+fn as_text<S: serde::Serializer>(error: &Option<TargetError>, serializer: S) -> Result<S::Ok, S::Error> {
+    error.as_ref().map(ToString::to_string).serialize(serializer)
+}
+
+/// What became of a push.
+#[derive(Debug)]
+pub struct PushClosureReport {
+    /// Each target, in the order in which they were named.
+    pub targets: Vec<TargetReport>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
