@@ -1,6 +1,7 @@
 //! Every way in which a command ends: kinds of errors, hints, and the exit status, each in one exhaustive table.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use crate::cache::{CacheUrlError, WriteError};
@@ -216,6 +217,7 @@ impl From<&TargetError> for CommandError {
     fn from(error: &TargetError) -> Self {
         use ExitStatus::{Impossible, Inconclusive, Interrupted, Usage};
         let (status, hint) = match error {
+            TargetError::Denied { .. } => (Impossible, LOGIN),
             TargetError::Unusable { .. } => {
                 (Impossible, "check the URL, and whether it answers: `curl URL/nix-cache-info`")
             }
@@ -251,6 +253,8 @@ impl From<&TargetError> for CommandError {
     }
 }
 
+const LOGIN: &str = "give a login for this host in the netrc file that Nix uses (its setting `netrc-file`)";
+
 fn write_hint(error: &WriteError) -> &'static str {
     match error {
         WriteError::Denied { .. } => {
@@ -261,7 +265,15 @@ fn write_hint(error: &WriteError) -> &'static str {
         }
         WriteError::TooLarge { .. } => "raise the server's limit (nginx: client_max_body_size)",
         WriteError::Rejected { .. } | WriteError::Unavailable { .. } => "try again when the server is well",
-        WriteError::File { .. } => "make room there, or allow writing; what is in the cache is complete",
+        WriteError::File { source, .. } => match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "make room there; what is in the cache is complete"
+            }
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                "push as a user who may write there, or to another cache"
+            }
+            _ => "name a directory that can be made and written",
+        },
     }
 }
 

@@ -47,10 +47,10 @@ pub struct PushClosure {
     #[arg(long)]
     pub dry_run: bool,
     /// Push only paths whose base name matches.
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
     pub include: Vec<String>,
     /// Do not push paths whose base name matches; what refers to them is withheld too.
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
     pub exclude: Vec<String>,
     /// How to compress NARs.
     #[arg(long, value_enum, default_value = "zstd", value_name = "METHOD")]

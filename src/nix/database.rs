@@ -2,7 +2,7 @@
 //!
 //! Schema: `src/libstore/schema.sql` in NixOS/nix, unchanged in what is read here since Nix 2.0.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
@@ -63,33 +63,30 @@ impl Database {
         let mut references_of = transaction.prepare("SELECT reference FROM Refs WHERE referrer = ?")?;
 
         let mut queue = VecDeque::new();
-        let mut seen: HashMap<i64, Option<StorePath>> = HashMap::new();
+        let mut seen = HashSet::new();
         for root in roots {
             let path = self.store_dir.render_path(root);
             let id: Option<i64> = id_of.query_row([&path], |row| row.get(0)).optional()?;
             let id = id.ok_or(DatabaseError::NotValid { path })?;
-            if seen.insert(id, None).is_none() {
+            if seen.insert(id) {
                 queue.push_back(id);
             }
         }
         let mut rows = Vec::new();
+        let mut path_of: HashMap<i64, StorePath> = HashMap::new();
         while let Some(id) = queue.pop_front() {
             let row = registration.query_row([id], Row::read)?;
             let references: Vec<i64> =
                 references_of.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            for reference in &references {
-                if seen.insert(*reference, None).is_none() {
-                    queue.push_back(*reference);
-                }
-            }
-            let path = self.path(&row.path)?;
-            seen.insert(id, Some(path.clone()));
-            rows.push((path, row, references));
+            queue.extend(references.iter().filter(|reference| seen.insert(**reference)));
+            path_of.insert(id, self.path(&row.path)?);
+            rows.push((id, row, references));
         }
         rows.into_iter()
-            .map(|(path, row, references)| {
-                let references = references.iter().filter_map(|id| seen.get(id).cloned().flatten()).collect();
-                self.info(path, &row, references)
+            .map(|(id, row, references)| {
+                // Every reference was queued, and every queued row was read, or the walk has failed before.
+                let references = references.iter().map(|reference| path_of[reference].clone()).collect();
+                self.info(path_of[&id].clone(), &row, references)
             })
             .collect()
     }
@@ -175,4 +172,86 @@ fn open_at(file: &Path, parameters: &str) -> Result<Connection, rusqlite::Error>
     // Opening succeeds for anything; the first read is what fails.
     connection.query_row("SELECT EXISTS (SELECT 1 FROM ValidPaths)", [], |_| Ok(()))?;
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nix's own tables, as far as they are read (`src/libstore/schema.sql`).
+    const SCHEMA: &str = "
+        CREATE TABLE ValidPaths (id integer primary key, path text unique, hash text, registrationTime integer,
+            deriver text, narSize integer, ultimate integer, sigs text, ca text);
+        CREATE TABLE Refs (referrer integer, reference integer, primary key (referrer, reference));";
+
+    fn base_name(number: i32) -> String {
+        crate::graph::tests::store_path(usize::try_from(number).expect("not negative")).to_basename()
+    }
+
+    /// A state directory whose store has `graph`: path `n` refers to the paths in `graph[n]`.
+    fn state_dir(graph: &[&[i32]]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(directory.path().join("db")).expect("a directory");
+        let connection = Connection::open(directory.path().join("db/db.sqlite")).expect("a database");
+        connection.execute_batch(SCHEMA).expect("a schema");
+        for (number, references) in (0i32..).zip(graph) {
+            let path = format!("/nix/store/{}", base_name(number));
+            let hash = format!("sha256:{}", "0".repeat(64));
+            connection
+                .execute(
+                    "INSERT INTO ValidPaths VALUES (?, ?, ?, 1, '', 120, 0, 'a:AAAA b:AAAA', '')",
+                    (number, path, hash),
+                )
+                .expect("a row");
+            for reference in *references {
+                connection.execute("INSERT INTO Refs VALUES (?, ?)", (number, *reference)).expect("a row");
+            }
+        }
+        directory
+    }
+
+    #[test]
+    fn every_reference_is_kept_however_often_a_path_is_met() {
+        // A diamond with a chord and a self-reference: 0 is met from 1, 2 and 3.
+        let graph: [&[i32]; 5] = [&[], &[0, 1], &[0, 1], &[2, 1, 0], &[]];
+        let state = state_dir(&graph);
+        let store_dir = StoreDir::default();
+        let database = Database::open(state.path(), &store_dir).expect("a database");
+        let infos = database.closure(&[crate::graph::tests::store_path(3)]).expect("a closure");
+        assert_eq!(infos.len(), 4);
+        for info in infos {
+            let number = (0..4).find(|number| base_name(*number) == info.base_name()).expect("a member");
+            let mut references: Vec<String> = info.references.iter().map(StorePath::to_basename).collect();
+            let mut expected: Vec<String> = graph[usize::try_from(number).expect("not negative")]
+                .iter()
+                .map(|number| base_name(*number))
+                .collect();
+            references.sort();
+            expected.sort();
+            assert_eq!(references, expected);
+            assert_eq!(info.signatures.len(), 2);
+        }
+    }
+
+    #[test]
+    fn what_is_not_valid_is_named() {
+        let state = state_dir(&[&[]]);
+        let database = Database::open(state.path(), &StoreDir::default()).expect("a database");
+        let missing = crate::graph::tests::store_path(7);
+        let error = database.closure(std::slice::from_ref(&missing)).expect_err("not valid");
+        assert!(matches!(error, DatabaseError::NotValid { path } if path.ends_with(&base_name(7))));
+        assert_eq!(
+            database.valid(&[missing, crate::graph::tests::store_path(0)]).expect("an answer"),
+            [false, true]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_an_error() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert!(Database::open(directory.path(), &StoreDir::default()).is_err());
+        std::fs::create_dir(directory.path().join("db")).expect("a directory");
+        std::fs::write(directory.path().join("db/db.sqlite"), "hello").expect("a file");
+        assert!(Database::open(directory.path(), &StoreDir::default()).is_err());
+    }
 }

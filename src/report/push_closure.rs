@@ -45,6 +45,10 @@ fn write_target(
     palette: Palette,
 ) -> std::fmt::Result {
     writeln!(text, "{}", headline(target, request, outcome, palette))?;
+    if target.push.paths == 0 && target.present.paths == 0 && target.error.is_some() {
+        // It ended before there was a plan.
+        return Ok(());
+    }
     let blocked = Tally { paths: target.blocked.len(), nar_bytes: 0 };
     let mut rows = vec![
         ("closure", target.closure),
@@ -85,6 +89,9 @@ fn headline(
 ) -> String {
     let url = &target.url;
     let is_complete = target.failed.is_empty() && target.blocked.is_empty() && target.error.is_none();
+    if target.error.is_some() && target.pushed.paths == 0 {
+        return palette.bad(format!("nothing was pushed to {url}"));
+    }
     if request.dry_run {
         let would =
             format!("would push {} ({})", count(target.push.paths, "path"), size(target.push.nar_bytes));

@@ -14,7 +14,15 @@ use crate::text;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// It does not answer, or does not let us in.
+    /// It does not let us in.
+    #[error("the target {url} does not let us in: {reason}")]
+    Denied {
+        /// The target.
+        url: String,
+        /// What it said.
+        reason: String,
+    },
+    /// It does not answer, or is no cache.
     #[error("cannot use the target {url}: {reason}")]
     Unusable {
         /// The target.

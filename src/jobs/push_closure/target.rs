@@ -126,7 +126,8 @@ impl TargetPush<'_> {
                 ours: self.local.store.dir().to_string(),
             }),
             Answer::Absent => Ok(false),
-            Answer::Denied(reason) | Answer::Broken(reason) | Answer::Unreachable(reason) => {
+            Answer::Denied(reason) => Err(TargetError::Denied { url, reason }),
+            Answer::Broken(reason) | Answer::Unreachable(reason) => {
                 Err(TargetError::Unusable { url, reason })
             }
         }
@@ -168,7 +169,10 @@ impl TargetPush<'_> {
                 Answer::Broken(words) => self.reporter.warn(format!(
                     "the target has something else where a narinfo should be, which will be replaced: {words}"
                 )),
-                Answer::Denied(reason) | Answer::Unreachable(reason) => {
+                Answer::Denied(reason) => {
+                    return Err(TargetError::Denied { url: target.url().to_string(), reason });
+                }
+                Answer::Unreachable(reason) => {
                     return Err(TargetError::Unusable { url: target.url().to_string(), reason });
                 }
             }
