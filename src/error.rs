@@ -257,9 +257,7 @@ const LOGIN: &str = "give a login for this host in the netrc file that Nix uses 
 
 fn write_hint(error: &WriteError) -> &'static str {
     match error {
-        WriteError::Denied { .. } => {
-            "log in through the netrc file that Nix uses (`nix config show netrc-file`)"
-        }
+        WriteError::Denied { .. } => LOGIN,
         WriteError::NotWritable { .. } => {
             "the server must take PUT below this URL; nginx needs `dav_methods PUT` and `create_full_put_path on`"
         }

@@ -340,23 +340,31 @@ impl Status {
 
     /// One line of plain text.
     fn line(&self, progress: &Progress) -> String {
-        let mut line = self.what.clone();
-        if self.lookups.1 > 0 {
-            line.push_str(&format!(": {} of {} answers", self.lookups.0, self.lookups.1));
+        let details = self.details(progress);
+        if details.is_empty() { self.what.clone() } else { format!("{}: {details}", self.what) }
+    }
+
+    /// How far it is, without what it is.
+    fn details(&self, progress: &Progress) -> String {
+        let mut details = if self.lookups.1 > 0 {
+            format!("{} of {} answers", self.lookups.0, self.lookups.1)
         } else if self.paths.1 > 0 {
-            line.push_str(&format!(
-                ": {} of {}, {} of {} read, {} sent",
+            format!(
+                "{} of {}, {} of {} read, {} sent",
                 self.paths.0,
                 count(self.paths.1, "path"),
                 size(progress.packed()),
                 size(self.nar_bytes),
                 size(progress.sent()),
-            ));
-        }
+            )
+        } else {
+            String::new()
+        };
         if self.failed > 0 {
-            line.push_str(&format!(", {} failed", self.failed));
+            let separator = if details.is_empty() { "" } else { ", " };
+            details.push_str(&format!("{separator}{} failed", self.failed));
         }
-        line
+        details
     }
 }
 
@@ -383,14 +391,16 @@ fn start_bars(
             return;
         }
         let status = lock(&sink.status);
-        if status.paths.1 > 0 && status.lookups.1 == 0 {
+        // With the bar there is no room for the target, and the plan has just named it.
+        let is_pushing = status.paths.1 > 0 && status.lookups.1 == 0;
+        let mut message = if is_pushing { status.details(&progress) } else { status.line(&progress) };
+        if is_pushing {
             main.set_style(with_bar.clone());
             main.set_length(status.nar_bytes);
             main.set_position(progress.packed());
         } else {
             main.set_style(plain.clone());
         }
-        let mut message = status.line(&progress);
         if !status.current.is_empty() {
             let names: Vec<&str> =
                 status.current.iter().take(NAMED).map(|path| path.get(33..).unwrap_or(path)).collect();
@@ -481,7 +491,7 @@ mod tests {
         pushing to file:///c: 0 of 3 paths, 1.0 MiB of 3.0 MiB read, 10 B sent
         pushing to file:///c: 1 of 3 paths, 1.0 MiB of 3.0 MiB read, 10 B sent
         pushing to file:///c: 1 of 3 paths, 1.0 MiB of 3.0 MiB read, 10 B sent, 1 failed
-        reading back from file:///c, 1 failed
+        reading back from file:///c: 1 failed
         ");
     }
 }

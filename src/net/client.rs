@@ -72,6 +72,9 @@ pub enum HttpError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// TLS failed: a certificate that is not trusted, or a server that does not speak it.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// Nothing moved for the stall limit, in every attempt.
     #[error("no progress for {} s", .limit.as_secs())]
     Stalled {
@@ -203,7 +206,10 @@ impl HttpClient {
                 Err(error) => {
                     let lasting = matches!(
                         error,
-                        HttpError::TooLarge { .. } | HttpError::Setup(_) | HttpError::Stalled { .. }
+                        HttpError::TooLarge { .. }
+                            | HttpError::Setup(_)
+                            | HttpError::Tls(_)
+                            | HttpError::Stalled { .. }
                     );
                     match self.settings.retry.wait(attempt, None) {
                         Some(wait) if !lasting => Failure::Error(error, wait),
@@ -369,7 +375,23 @@ fn content_length(response: &Response) -> Option<u64> {
 }
 
 fn connection_error(error: &reqwest::Error) -> HttpError {
+    if is_tls(error) {
+        return HttpError::Tls(words(error));
+    }
     HttpError::Connection { reason: words(error), attempts: 1 }
+}
+
+/// Whether TLS is what failed, which trying again does not change.
+fn is_tls(error: &reqwest::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 /// The innermost words of an error: reqwest's outer ones repeat the URL, which may hold secrets.

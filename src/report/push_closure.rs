@@ -71,6 +71,11 @@ fn write_target(
             writeln!(text, "  {name:<14}{:>12}{bytes}", count(tally.paths, "path"))?;
         }
     }
+    match target.verified {
+        Some(true) => writeln!(text, "  read back: Nix can fetch the whole closure from there")?,
+        None if request.skip_verification && !request.dry_run => writeln!(text, "  not read back")?,
+        Some(false) | None => {}
+    }
     list(text, &palette.bad("failed"), target.failed.iter().map(|f| format!("{}: {}", f.path, f.error)))?;
     list(
         text,
@@ -112,8 +117,7 @@ fn headline(
                 _ => palette.good(nothing),
             }
         }
-        (true, Some(true)) => format!("{}; read back: Nix can fetch the whole closure", palette.good(moved)),
-        (true, None) => format!("{}; not read back", palette.good(moved)),
+        (true, Some(true) | None) => palette.good(moved),
         (true, Some(false)) => format!("{}; but it cannot be read back whole", palette.bad(moved)),
         (false, _) => format!("{}; the closure is {}", palette.bad(moved), palette.bad("not complete there")),
     }
