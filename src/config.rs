@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -138,7 +139,9 @@ impl Environment {
         let file = home.join("cache-helper/cache-helper.toml");
         match std::fs::read_to_string(&file) {
             Ok(text) => UserFile::parse(&text, &file),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(UserFile::default()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                Ok(UserFile::default())
+            }
             Err(source) => Err(unreadable(&file, source)),
         }
     }

@@ -169,7 +169,11 @@ impl From<NixError> for CommandError {
             ),
             NixError::TooOld { .. } => Some("install a newer Nix (https://nixos.org/download)"),
             NixError::NotNix { .. } => Some("put the real `nix` first on PATH"),
-            NixError::Start { .. } | NixError::Failed { .. } => None,
+            NixError::Start { .. } => Some("reinstall Nix, or put a working `nix` first on PATH"),
+            NixError::Failed { .. } => Some(
+                "run that command to see all that Nix says; cache-helper takes what `nix build` takes, store paths and \
+                 links such as ./result",
+            ),
             NixError::Unexpected { .. } => {
                 Some("please report this with the output of `nix --version` and of that command")
             }

@@ -41,18 +41,20 @@ pub struct LocalCache {
 impl LocalCache {
     /// Opens the cache below `directory` (usually `$XDG_CACHE_HOME/cache-helper`), making its key at first use.
     ///
+    /// With `may_write` false a key that is not there is made for this run alone, and nothing is written.
+    ///
     /// The secret key lies beside the cache and not in it, because the cache may be served to others.
     ///
     /// # Errors
     ///
     /// When the key cannot be read or made.
-    pub fn open(directory: &Path) -> Result<Self, LocalCacheError> {
+    pub fn open(directory: &Path, may_write: bool) -> Result<Self, LocalCacheError> {
         let url = CacheUrl::directory(directory.join("binary-cache"));
         let path = directory.join("binary-cache.secret-key");
         let (key, is_new_key) = match SigningKey::read(&path) {
             Ok(key) => (key, false),
             Err(KeyError::Unreadable { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                make_key(directory, &path)?
+                make_key(directory, &path, may_write)?
             }
             Err(error) => return Err(error.into()),
         };
@@ -61,10 +63,13 @@ impl LocalCache {
 }
 
 /// Makes a key file, unless another run is faster, whose key is then taken.
-fn make_key(directory: &Path, path: &Path) -> Result<(SigningKey, bool), LocalCacheError> {
+fn make_key(directory: &Path, path: &Path, may_write: bool) -> Result<(SigningKey, bool), LocalCacheError> {
     let failed = |source| LocalCacheError::Write { path: path.display().to_string(), source };
-    fs::create_dir_all(directory).map_err(failed)?;
     let key = SigningKey::generate().map_err(failed)?;
+    if !may_write {
+        return Ok((key, true));
+    }
+    fs::create_dir_all(directory).map_err(failed)?;
     let unfinished: PathBuf = directory.join(format!(".binary-cache.secret-key.{}", std::process::id()));
     let written = fs::OpenOptions::new()
         .write(true)
@@ -97,8 +102,10 @@ mod tests {
     #[test]
     fn the_key_is_made_once_and_for_its_owner_alone() {
         let directory = tempfile::tempdir().expect("a directory");
-        let first = LocalCache::open(directory.path()).expect("a new cache");
-        let again = LocalCache::open(directory.path()).expect("the same cache");
+        LocalCache::open(directory.path(), false).expect("a look");
+        assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0, "a look leaves nothing");
+        let first = LocalCache::open(directory.path(), true).expect("a new cache");
+        let again = LocalCache::open(directory.path(), true).expect("the same cache");
         assert!(first.is_new_key && !again.is_new_key);
         assert_eq!(first.key.public_key(), again.key.public_key());
         let mode = fs::metadata(directory.path().join("binary-cache.secret-key"))

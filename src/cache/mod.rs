@@ -14,7 +14,7 @@ mod http;
 pub mod local;
 pub mod narinfo;
 pub mod presence;
-mod signing;
+pub mod signing;
 mod url;
 
 use std::fmt;

@@ -54,7 +54,9 @@ struct Context {
 pub fn main() -> ExitStatus {
     let help = exit_status_help();
     let parsed = Arguments::command()
-        .mut_subcommands(|command| command.after_help(help.clone()))
+        .mut_subcommand("push-closure", |command| {
+            command.after_help(format!("{}{help}", push_closure::EXAMPLES))
+        })
         .after_help(help.clone())
         .try_get_matches()
         .and_then(|matches| Arguments::from_arg_matches(&matches));

@@ -17,15 +17,20 @@ use crate::net::HttpSettings;
 use crate::plan::Filter;
 use crate::push::{Limits, Method};
 use crate::report;
+use crate::text::count;
 use crate::ui::{Printer, Watch};
 
-/// Push what a cache is missing of a closure, and prove that Nix can fetch it.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
+/// Shown at the end of `push-closure --help`.
+pub(super) const EXAMPLES: &str = "\
 Examples:
   cache-helper push-closure --to https://cache.example.org ./result
   cache-helper push-closure --to file:///srv/cache --build .#default
-  cache-helper push-closure --to ./cache --dry-run /nix/store/…-hello")]
+  cache-helper push-closure --to ./cache --dry-run /nix/store/…-hello
+
+";
+
+/// Push what a cache is missing of a closure, and prove that Nix can fetch it.
+#[derive(Debug, Args)]
 pub struct PushClosure {
     /// What to push: anything `nix build` takes, store paths, links such as ./result, .drv files, or `-` for a list on
     /// standard input. Without any: `.`
@@ -144,9 +149,23 @@ fn conclude(outcome: &PushClosureReport, push_failure: PushFailure, printer: &Pr
                 printer.error(&error);
                 error.status
             }
-            None if !is_complete => ExitStatus::No,
-            None if target.verified == Some(false) && target.inconclusive => ExitStatus::Inconclusive,
-            None if target.verified == Some(false) => ExitStatus::No,
+            None if !is_complete => {
+                let missing = count(target.failed.len() + target.blocked.len(), "path");
+                let error =
+                    CommandError::new(ExitStatus::No, format!("{missing} not pushed to {}", target.url))
+                        .hinted(
+                            "mend the causes named in the report; the same command then pushes only the rest",
+                        );
+                printer.error(&error);
+                error.status
+            }
+            None if target.verified == Some(false) => {
+                let status = if target.inconclusive { ExitStatus::Inconclusive } else { ExitStatus::No };
+                let error = CommandError::new(status, format!("{} cannot be read back as a whole", target.url))
+                    .hinted("see the report for what is missing; a server that is behind its writes may need a moment");
+                printer.error(&error);
+                status
+            }
             None => ExitStatus::Success,
         };
         worst = worst.or_worse(status);

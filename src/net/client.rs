@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
+use super::netrc::Login;
 use super::retry::{is_transient, retry_after};
 use super::{Netrc, Retry, UploadBody, may_carry_credentials, redacted};
 use crate::text::Printable;
@@ -240,8 +241,9 @@ impl HttpClient {
         limit: usize,
     ) -> Result<(Reply, Option<Duration>), HttpError> {
         let mut request = self.client.request(method.clone(), url.clone());
-        if let Some(credentials) = self.credentials(url) {
-            request = request.header(AUTHORIZATION, credentials);
+        let credentials = self.credentials(url);
+        if let Some(credentials) = &credentials {
+            request = request.header(AUTHORIZATION, credentials.header.clone());
         }
         let counter = Arc::new(AtomicU64::new(0));
         if let Some((body, _)) = body {
@@ -262,6 +264,11 @@ impl HttpClient {
             Bytes::new()
         } else {
             self.read(&mut response, if is_success { limit } else { ERROR_BODY }, is_success).await?
+        };
+        let body = match &credentials {
+            // A server that repeats what it was sent must not get it into our messages.
+            Some(credentials) => credentials.removed_from(body),
+            None => body,
         };
         Ok((Reply { status, length, body }, asked_for))
     }
@@ -322,24 +329,43 @@ impl HttpClient {
         }
     }
 
-    /// The `Authorization` header for a URL, where there is a login and it may travel there.
-    fn credentials(&self, url: &Url) -> Option<HeaderValue> {
-        use base64::Engine as _;
+    /// What to log in with at a URL, where there is a login and it may travel there.
+    fn credentials(&self, url: &Url) -> Option<Credentials> {
         let login = self.settings.netrc.login(url.host_str()?)?;
-        if !may_carry_credentials(url) {
-            return None;
-        }
-        let pair = format!("{}:{}", login.name, login.password.expose_secret());
-        let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-        let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
-        value.set_sensitive(true);
-        Some(value)
+        if may_carry_credentials(url) { Credentials::new(login) } else { None }
     }
 
     /// Whether a login for this URL exists but may not travel there.
     pub fn withholds_credentials(&self, url: &Url) -> bool {
         let login = url.host_str().and_then(|host| self.settings.netrc.login(host));
         login.is_some() && !may_carry_credentials(url)
+    }
+}
+
+/// A login as it travels: HTTP Basic (RFC 7617).
+struct Credentials {
+    header: HeaderValue,
+    encoded: SecretString,
+    password: SecretString,
+}
+
+impl Credentials {
+    fn new(login: &Login) -> Option<Self> {
+        use base64::Engine as _;
+        let pair = format!("{}:{}", login.name, login.password.expose_secret());
+        let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+        let mut header = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
+        header.set_sensitive(true);
+        Some(Self { header, encoded: encoded.into(), password: login.password.clone() })
+    }
+
+    fn removed_from(&self, body: Bytes) -> Bytes {
+        [&self.encoded, &self.password].into_iter().fold(body, |body, secret| {
+            let secret = secret.expose_secret();
+            let is_there =
+                !secret.is_empty() && body.windows(secret.len()).any(|part| part == secret.as_bytes());
+            if is_there { String::from_utf8_lossy(&body).replace(secret, "[redacted]").into() } else { body }
+        })
     }
 }
 
@@ -386,7 +412,9 @@ fn is_tls(error: &reqwest::Error) -> bool {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if error.is::<rustls::Error>()
+            || wrapped.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+        {
             return true;
         }
         source = error.source();

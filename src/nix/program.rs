@@ -140,6 +140,10 @@ impl Nix {
             .output()
             .await
             .map_err(|source| NixError::Start { program: program.clone(), source })?;
+        if !output.status.success() {
+            let command = format!("{} --version", program.display());
+            return Err(NixError::Failed { command, message: last_words(&output.stderr, output.status) });
+        }
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let Some((implementation, version)) = parse_version(&text) else {
             return Err(NixError::NotNix { program, output: text });

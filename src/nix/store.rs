@@ -106,6 +106,8 @@ impl Store {
                 };
                 (parameter("real").unwrap_or(real), parameter("state").unwrap_or(state))
             }
+            // As newer versions show the store of a directory.
+            kind if kind.starts_with("local://") => in_root(Path::new(kind.trim_start_matches("local://"))),
             kind if kind.starts_with("unix://") => (plain, default_state),
             kind if kind.starts_with('/') => in_root(Path::new(kind)),
             _ => return Err(StoreError::NotLocal(settings.store.clone())),

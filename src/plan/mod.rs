@@ -49,6 +49,19 @@ pub enum Class {
     Push,
 }
 
+impl Class {
+    /// The class as reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Present => "present",
+            Self::Upstream => "upstream",
+            Self::Excluded => "excluded",
+            Self::Blocked { .. } => "blocked",
+            Self::Push => "push",
+        }
+    }
+}
+
 /// Paths and their NAR bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]

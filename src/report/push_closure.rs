@@ -71,6 +71,10 @@ fn write_target(
             writeln!(text, "  {name:<14}{:>12}{bytes}", count(tally.paths, "path"))?;
         }
     }
+    let to_push = target.plan.iter().flatten().filter(|planned| planned.class == "push");
+    for planned in to_push {
+        writeln!(text, "    {:>10}  {}", size(planned.nar_bytes), planned.path)?;
+    }
     match target.verified {
         Some(true) => writeln!(text, "  read back: Nix can fetch the whole closure from there")?,
         None if request.skip_verification && !request.dry_run => writeln!(text, "  not read back")?,

@@ -18,7 +18,9 @@ use crate::nix::{EvaluationArguments, Installable, ResolveError, Resolver, Sourc
 use crate::plan::{Filter, Tally};
 use crate::push::{Limits, Method};
 
-pub use self::outcome::{BlockedPath, FailedPath, PushClosureReport, Pushed, TargetError, TargetReport};
+pub use self::outcome::{
+    BlockedPath, FailedPath, PlannedPath, PushClosureReport, Pushed, TargetError, TargetReport,
+};
 
 /// Where to push.
 #[derive(Clone, Debug)]

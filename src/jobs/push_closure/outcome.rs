@@ -123,6 +123,18 @@ pub struct BlockedPath {
     pub by: String,
 }
 
+/// What a dry run would do with one path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedPath {
+    /// The store path.
+    pub path: String,
+    /// `present`, `upstream`, `excluded`, `blocked` or `push`.
+    pub class: &'static str,
+    /// Its NAR's size in bytes, uncompressed.
+    pub nar_bytes: u64,
+}
+
 /// What became of one target.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -139,6 +151,9 @@ pub struct TargetReport {
     pub excluded: Tally,
     /// What had to move.
     pub push: Tally,
+    /// Every path with what would be done with it, references first; only of a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Vec<PlannedPath>>,
     /// What did move.
     pub pushed: Pushed,
     /// What failed.

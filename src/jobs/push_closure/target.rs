@@ -8,9 +8,10 @@ use nix_narinfo::NarInfo;
 use tokio::sync::watch;
 
 use super::super::local_nix::LocalNix;
-use super::outcome::{BlockedPath, FailedPath, Pushed, TargetError, TargetReport};
+use super::outcome::{BlockedPath, FailedPath, PlannedPath, Pushed, TargetError, TargetReport};
 use super::{Destination, Request, Target, unless};
 use crate::cache::local::LocalCache;
+use crate::cache::signing::is_readable_by_others;
 use crate::cache::{
     self, Answer, BinaryCache, CacheInfo, CacheUrl, Location, ObjectName, SigningKey, narinfo, presence,
 };
@@ -69,7 +70,7 @@ impl TargetPush<'_> {
         if self.request.dry_run {
             return Ok(());
         }
-        if is_new_cache {
+        if is_new_cache && self.report.push.paths > 0 {
             self.write_cache_info(cache.as_ref(), &url).await?;
         }
         let push = Push {
@@ -105,10 +106,14 @@ impl TargetPush<'_> {
 
     fn open_key(&mut self, target: &Target) -> Result<(CacheUrl, Option<SigningKey>), TargetError> {
         let given = target.sign_key_file.as_deref().map(SigningKey::read).transpose()?;
+        if let Some(file) = target.sign_key_file.as_deref().filter(|file| is_readable_by_others(file)) {
+            self.reporter
+                .warn(format!("other users can read the signing key {0}: chmod 600 {0}", file.display()));
+        }
         match &target.destination {
             Destination::Cache(url) => Ok((url.clone(), given)),
             Destination::Local(directory) => {
-                let local = LocalCache::open(directory)?;
+                let local = LocalCache::open(directory, !self.request.dry_run)?;
                 self.report.is_new_key = local.is_new_key && given.is_none();
                 Ok((local.url, Some(given.unwrap_or(local.key))))
             }
@@ -263,6 +268,12 @@ impl TargetPush<'_> {
                 _ => None,
             })
             .collect();
+        let planned = |index| PlannedPath {
+            path: self.shown(index),
+            class: plan.class(index).name(),
+            nar_bytes: self.closure.info(index).nar_size,
+        };
+        self.report.plan = self.request.dry_run.then(|| self.closure.indices().map(planned).collect());
         self.reporter.emit(Event::Planned {
             target: self.report.url.clone(),
             closure: self.report.closure,
