@@ -14,6 +14,9 @@ use crate::ui::{ColorMode, Printer, ProgressMode};
 
 pub use push_closure::PushClosure;
 
+/// Heading of `--help` for what every command prints.
+const OUTPUT: &str = "Output";
+
 /// Keeps a team's Nix binary cache hot.
 #[derive(Debug, Parser)]
 #[command(name = "cache-helper", version, arg_required_else_help = true)]
@@ -22,16 +25,16 @@ pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
     /// How to show progress on standard error.
-    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "HOW")]
+    #[arg(long, global = true, help_heading = OUTPUT, value_enum, default_value = "auto", value_name = "HOW")]
     pub progress: ProgressMode,
     /// When to use colours.
-    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    #[arg(long, global = true, help_heading = OUTPUT, value_enum, default_value = "auto", value_name = "WHEN")]
     pub color: ColorMode,
     /// Show more: what is done (-v), every step (-vv), every request (-vvv).
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = OUTPUT, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Show no progress, only warnings and the report.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = OUTPUT, conflicts_with = "verbose")]
     pub quiet: bool,
 }
 

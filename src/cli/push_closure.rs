@@ -20,6 +20,11 @@ use crate::report;
 use crate::text::count;
 use crate::ui::{Printer, Watch};
 
+/// Headings of `--help`.
+const TARGETS: &str = "Targets";
+const SIGNING: &str = "Signing";
+const PACKING: &str = "Packing and sending";
+
 /// Shown at the end of `push-closure --help`.
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -37,13 +42,13 @@ pub struct PushClosure {
     #[arg(value_name = "INSTALLABLE")]
     pub installables: Vec<String>,
     /// Where to push: `file:///DIRECTORY`, a path, `http(s)://HOST/…`, or `local` for a cache of your own.
-    #[arg(long, value_name = "CACHE")]
+    #[arg(help_heading = TARGETS, long, value_name = "CACHE")]
     pub to: Vec<String>,
     /// A cache that the target's users have anyway: what it serves is not pushed.
-    #[arg(long, value_name = "CACHE", conflicts_with = "no_upstream")]
+    #[arg(help_heading = TARGETS, long, value_name = "CACHE", conflicts_with = "no_upstream")]
     pub upstream: Vec<String>,
     /// Push also what the configured upstreams serve.
-    #[arg(long)]
+    #[arg(help_heading = TARGETS, long)]
     pub no_upstream: bool,
     /// Build or fetch first what is not valid.
     #[arg(long)]
@@ -58,22 +63,22 @@ pub struct PushClosure {
     #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
     pub exclude: Vec<String>,
     /// How to compress NARs.
-    #[arg(long, value_enum, default_value = "zstd", value_name = "METHOD")]
+    #[arg(help_heading = PACKING, long, value_enum, default_value = "zstd", value_name = "METHOD")]
     pub compression: Compression,
     /// How hard to compress: -7 to 22 for zstd (default 3), 0 to 9 for xz (default 6).
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(help_heading = PACKING, long, value_name = "N", allow_negative_numbers = true)]
     pub level: Option<i32>,
     /// How many paths to pack at a time. Without it: one a core.
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = PACKING, long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
     /// How much memory packed NARs may take.
-    #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = parse_size)]
+    #[arg(help_heading = PACKING, long, value_name = "SIZE", default_value = "128MiB", value_parser = parse_size)]
     pub memory: usize,
     /// Sign with this key (of `nix-store --generate-binary-cache-key`).
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = SIGNING, long, value_name = "FILE")]
     pub sign_key_file: Option<PathBuf>,
     /// Push paths even when nothing vouches for them.
-    #[arg(long)]
+    #[arg(help_heading = SIGNING, long)]
     pub allow_unsigned: bool,
     /// Whether a failed push fails the command.
     #[arg(long, value_enum, default_value = "fail", value_name = "HOW")]
@@ -82,10 +87,10 @@ pub struct PushClosure {
     #[arg(long)]
     pub no_verify: bool,
     /// Give a request up when nothing moves for so many seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(help_heading = PACKING, long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
     /// Print the report as JSON (schema cache-helper/push-closure/1).
-    #[arg(long)]
+    #[arg(help_heading = super::OUTPUT, long)]
     pub json: bool,
     /// Options for Nix.
     #[command(flatten)]

@@ -18,6 +18,7 @@ use crate::cache::narinfo::StoredNar;
 use crate::event::Progress;
 use crate::graph::PathInfo;
 use crate::net::UploadBody;
+use crate::text::Printable;
 
 /// How much of a NAR is gathered before it is hashed and compressed, in bytes: its small tokens one by one are slow.
 const BUFFER: usize = 128 * 1024;
@@ -212,7 +213,9 @@ fn io_error(error: io::Error, settings: &PackSettings, real_path: &Path) -> Pack
 }
 
 fn unreadable(real_path: &Path, reason: &dyn std::fmt::Display) -> PackError {
-    PackError::Unreadable { path: real_path.display().to_string(), reason: reason.to_string() }
+    // The reason may name a file inside the object, and file names may hold anything.
+    let reason = Printable(&reason.to_string()).to_string();
+    PackError::Unreadable { path: real_path.display().to_string(), reason }
 }
 
 /// Hashes what passes through.
