@@ -32,7 +32,7 @@ pub fn human(request: &Request, outcome: &PushClosureReport, palette: Palette) -
     let mut text = String::new();
     for target in &outcome.targets {
         // Writing to a string cannot fail.
-        let _ = write_target(&mut text, target, request, outcome, palette);
+        let _ = write_target(&mut text, target, request, palette);
     }
     text
 }
@@ -41,10 +41,9 @@ fn write_target(
     text: &mut String,
     target: &TargetReport,
     request: &Request,
-    outcome: &PushClosureReport,
     palette: Palette,
 ) -> std::fmt::Result {
-    writeln!(text, "{}", headline(target, request, outcome, palette))?;
+    writeln!(text, "{}", headline(target, request, palette))?;
     if target.push.paths == 0 && target.present.paths == 0 && target.error.is_some() {
         // It ended before there was a plan.
         return Ok(());
@@ -90,12 +89,7 @@ fn write_target(
     write_usage(text, target, request)
 }
 
-fn headline(
-    target: &TargetReport,
-    request: &Request,
-    outcome: &PushClosureReport,
-    palette: Palette,
-) -> String {
+fn headline(target: &TargetReport, request: &Request, palette: Palette) -> String {
     let url = &target.url;
     let is_complete = target.failed.is_empty() && target.blocked.is_empty() && target.error.is_none();
     if target.error.is_some() && target.pushed.paths == 0 {
@@ -111,7 +105,7 @@ fn headline(
         count(target.pushed.paths, "path"),
         size(target.pushed.nar_bytes),
         size(target.pushed.file_bytes),
-        duration(outcome.elapsed),
+        duration(target.elapsed),
     );
     match (is_complete, target.verified) {
         (true, _) if target.push.paths == 0 => {

@@ -128,9 +128,11 @@ pub async fn run(
                 ..TargetReport::default()
             },
         };
+        let began = Instant::now();
         if let Err(error) = push.run(target, interrupted).await {
             push.report.error = Some(error);
         }
+        push.report.elapsed = began.elapsed();
         targets.push(push.report);
     }
     Ok(PushClosureReport { targets, elapsed: started.elapsed() })

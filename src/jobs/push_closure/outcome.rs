@@ -174,9 +174,16 @@ pub struct TargetReport {
     /// Whether the key was made in this run.
     #[serde(skip)]
     pub is_new_key: bool,
+    /// How long this target took.
+    #[serde(rename = "seconds", serialize_with = "as_seconds")]
+    pub elapsed: Duration,
     /// Why the target did not get everything.
     #[serde(serialize_with = "as_text")]
     pub error: Option<TargetError>,
+}
+
+fn as_seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(elapsed.as_secs_f64())
 }
 
 #[expect(clippy::ref_option, reason = "the signature is serde's")]
