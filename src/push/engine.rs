@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::pack::{Method, PackError, PackSettings, PackedNar, pack};
 use crate::cache::narinfo::{StoredNar, narinfo_of, object_name};
-use crate::cache::{Answer, BinaryCache, Reach, SigningKey, WriteError};
+use crate::cache::{Answer, BinaryCache, ObjectName, Reach, SigningKey, WriteError};
 use crate::event::{Event, Reporter};
 use crate::graph::{Closure, PathIndex, PathInfo};
 use crate::net::UploadBody;
@@ -154,6 +154,8 @@ impl Push<'_> {
             packing: 0,
             sending: 0,
             packed: Vec::new(),
+            again: Vec::new(),
+            objects: HashMap::new(),
             publishable: Vec::new(),
             unavailable: 0,
             stored: HashMap::new(),
@@ -166,8 +168,16 @@ impl Push<'_> {
 /// What a worker reports.
 enum Report {
     Packed(PathIndex, Result<PackedNar, PackError>),
-    Sent(PathIndex, Result<StoredNar, WriteError>),
+    Sent(PathIndex, StoredNar, Result<(), WriteError>),
     Published(PathIndex, Result<Box<NarInfo>, WriteError>),
+}
+
+/// What is known of an object that this run has to do with.
+enum Object {
+    /// It is being sent for one path, and these have the same content, of which one copy in memory is enough.
+    OnItsWay(Vec<(PathIndex, StoredNar)>),
+    /// It is in the target.
+    There,
 }
 
 /// The state of a push under way.
@@ -182,6 +192,10 @@ struct Run<'a> {
     sending: usize,
     /// Packed, and waiting for a place to be sent.
     packed: Vec<(PathIndex, PackedNar)>,
+    /// To be packed again, because the NAR that was to serve for them could not be sent.
+    again: Vec<PathIndex>,
+    /// The NARs that were sent or are being sent.
+    objects: HashMap<ObjectName, Object>,
     /// Narinfos that may be written, and wait for a place.
     publishable: Vec<PathIndex>,
     /// How many writes in a row found nobody to take them.
@@ -241,8 +255,12 @@ impl Run<'_> {
             && self.packing < self.push.limits.jobs
             && self.packed.len() + self.packing < self.push.limits.jobs * 2
         {
-            let Some(index) = order.find(|index| self.schedule.is_waiting(*index)) else { break };
-            self.pack(index);
+            let next = self.again.pop().or_else(|| order.next());
+            match next {
+                Some(index) if self.schedule.is_waiting(index) => self.pack(index),
+                Some(_) => {}
+                None => break,
+            }
         }
     }
 
@@ -255,17 +273,25 @@ impl Run<'_> {
                     Err(error) => self.fail(index, error.into()),
                 }
             }
-            Report::Sent(index, result) => {
+            Report::Sent(index, stored, result) => {
                 self.sending -= 1;
+                let same = match self.objects.remove(&stored.name) {
+                    Some(Object::OnItsWay(same)) => same,
+                    Some(Object::There) | None => Vec::new(),
+                };
                 match result {
-                    Ok(stored) => {
+                    Ok(()) => {
                         self.unavailable = 0;
-                        self.stored.insert(index, stored);
-                        if self.schedule.nar_uploaded(index) {
-                            self.publishable.push(index);
+                        self.objects.insert(stored.name.clone(), Object::There);
+                        for (other, stored) in same {
+                            self.uploaded(other, stored);
                         }
+                        self.uploaded(index, stored);
                     }
-                    Err(error) => self.fail(index, error.into()),
+                    Err(error) => {
+                        self.fail(index, error.into());
+                        self.again.extend(same.into_iter().map(|(other, _)| other));
+                    }
                 }
             }
             Report::Published(index, result) => {
@@ -284,6 +310,13 @@ impl Run<'_> {
                     Err(error) => self.fail(index, error.into()),
                 }
             }
+        }
+    }
+
+    fn uploaded(&mut self, index: PathIndex, stored: StoredNar) {
+        self.stored.insert(index, stored);
+        if self.schedule.nar_uploaded(index) {
+            self.publishable.push(index);
         }
     }
 
@@ -334,19 +367,25 @@ impl Run<'_> {
     }
 
     fn send(&mut self, index: PathIndex, nar: PackedNar) {
+        // Paths with the same content share one object, which is sent once.
+        match self.objects.get_mut(&nar.stored.name) {
+            Some(Object::There) => return self.uploaded(index, nar.stored),
+            Some(Object::OnItsWay(same)) => return same.push((index, nar.stored)),
+            None => self.objects.insert(nar.stored.name.clone(), Object::OnItsWay(Vec::new())),
+        };
         let target = Arc::clone(&self.push.target);
         let progress = Arc::clone(self.reporter.progress());
         self.sending += 1;
         self.work.spawn(async move {
             // The name is the hash of the content: where it is there with the right size, a run that was stopped
-            // before its narinfo, or another path with the same content, has sent it.
+            // before its narinfo has sent it.
             let there = target.size(&nar.stored.name).await;
             if there == Answer::Present(Some(nar.stored.file_size)) {
                 progress.add_sent(nar.stored.file_size);
-                return Report::Sent(index, Ok(nar.stored));
+                return Report::Sent(index, nar.stored, Ok(()));
             }
             let result = target.put(&nar.stored.name, nar.body(), &|bytes| progress.add_sent(bytes)).await;
-            Report::Sent(index, result.map(|()| nar.stored))
+            Report::Sent(index, nar.stored, result)
         });
     }
 
