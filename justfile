@@ -1,0 +1,25 @@
+# Each recipe runs the script of the same name; the script's first lines say what it does.
+
+[private]
+default:
+    @just --list
+
+# The main job from start to end, in a temporary directory
+demo:
+    scripts/demo
+
+# Everything that CI runs; `just test --full` runs the long campaigns whole
+test *arguments:
+    scripts/test {{ arguments }}
+
+# cache-helper beside `nix copy` on a large closure; writes docs/benchmarks.md
+bench *arguments:
+    scripts/bench {{ arguments }}
+
+# Formatting, clippy, documentation, licences, advisories, scripts, lock file
+lint:
+    scripts/lint
+
+# Install what is missing for demo, test, bench or lint
+setup +what:
+    scripts/setup {{ what }}
