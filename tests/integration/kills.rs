@@ -1,0 +1,210 @@
+//! The program can be killed at any moment: the cache stays closed, and the next run does only what is left.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::faults::{Answer, Hook, Kind, Rule};
+use crate::support::nginx::Nginx;
+use crate::support::nix::a_nix;
+use crate::support::outcome::{Outcome, count};
+use crate::support::program::{Handle, Running};
+use crate::support::project;
+use crate::support::scene::Scene;
+use crate::support::server::{Server, order_violations};
+use crate::support::watch::Watch;
+use crate::support::{Dice, full_run};
+
+/// How many points of its life the program is killed at.
+fn points() -> usize {
+    if full_run() { 50 } else { 6 }
+}
+
+/// Eight paths of 200 kB, each on the one before, so that there is always an order to break.
+fn scene() -> Scene {
+    Scene::signed(a_nix(), &project::chain(8, 200_000), "p7")
+}
+
+/// What must hold after a kill, and after the run that follows it. Gives the number of paths that the kill left to do.
+#[track_caller]
+fn recovers(scene: &Scene, target: &str) -> usize {
+    let left = scene.is_closed();
+    assert!(left.paths().is_subset(&scene.names()));
+    let target = scene.push_to(target).run().expect(0).target();
+    let there = left.entries.len() as u64;
+    assert_eq!((count(&target, "present"), count(&target, "pushed")), (there, 8 - there));
+    assert_eq!(target["verified"], true);
+    let after = scene.is_complete();
+    for (path, entry) in &left.entries {
+        assert_eq!(after.entries[path].text, entry.text, "it was there, and was written again");
+    }
+    assert_eq!(after.unused_nars, Vec::<String>::new(), "a NAR was uploaded twice under two names");
+    // A leftover of the killed run may still be there, but under no name that a reader asks for.
+    for file in &after.strange {
+        assert!(!file.ends_with(".narinfo") && !file.contains(".nar"), "left behind: {file}");
+    }
+    8 - left.entries.len()
+}
+
+/// Kills the program at moments spread over the changes that it makes to a directory, which it writes by way of `open`.
+fn killed_by_changes<T>(points: usize, open: impl Fn(&Scene) -> (String, T)) {
+    let mut scene = scene();
+    let mut dice = Dice::new();
+    let mut watch = Watch::new(&scene.cache);
+    let (url, server) = open(&scene);
+    scene.push_to(url).run().expect(0);
+    drop(server);
+    watch.catch_up();
+    let changes = watch.changes.len();
+    assert!(changes >= 8 * 2, "{:#?}", watch.changes);
+
+    let mut left = Vec::new();
+    for point in 0..points {
+        scene.cache = scene.store.scratch.join(format!("killed-{point}"));
+        let mut watch = Watch::new(&scene.cache);
+        let (url, server) = open(&scene);
+        let running = scene.push_to(url).spawn();
+        let moment = dice.within(point * changes / points..(point + 1) * changes / points);
+        watch.wait_for(moment, || running.has_ended());
+        let pause = Duration::from_micros(dice.within(0..1500) as u64);
+        let struck = Instant::now();
+        while struck.elapsed() < pause {
+            std::hint::spin_loop();
+        }
+        running.signal(Signal::KILL);
+        let outcome = running.wait();
+        drop(server);
+        assert_eq!(
+            watch.violations(),
+            Vec::<String>::new(),
+            "killed at change {moment} of {changes}: {outcome}"
+        );
+        let (url, _server) = open(&scene);
+        left.push(recovers(&scene, &url));
+    }
+    eprintln!("left to do after each kill: {left:?}");
+    assert!(left.iter().collect::<BTreeSet<_>>().len() > 2, "all kills fell at one moment: {left:?}");
+}
+
+#[test]
+fn killed_anywhere_while_it_writes_to_a_directory_it_leaves_a_closed_cache() {
+    killed_by_changes(points(), |scene| (scene.url(), ()));
+}
+
+#[test]
+fn killed_anywhere_while_it_writes_to_nginx_it_leaves_a_closed_cache() {
+    killed_by_changes(points(), |scene| {
+        let nginx = Nginx::new(&scene.cache, "");
+        (nginx.url.clone(), nginx)
+    });
+}
+
+/// A hook that kills a program which is started after the hook is made.
+fn killer() -> (Arc<OnceLock<Handle>>, Hook) {
+    let handle = Arc::new(OnceLock::<Handle>::new());
+    let held = Arc::clone(&handle);
+    (handle, Arc::new(move |_| held.wait().signal(Signal::KILL)))
+}
+
+fn run_with(handle: &OnceLock<Handle>, running: Running) -> Outcome {
+    handle.set(running.handle()).unwrap();
+    running.wait()
+}
+
+#[test]
+fn killed_at_any_request_it_leaves_a_closed_cache() {
+    let mut scene = scene();
+    let mut dice = Dice::new();
+    let server = Server::new(&scene.cache);
+    scene.push_to(&server.url).run().expect(0);
+    let requests = server.log().len();
+    assert!(requests >= 8 * 3, "{requests}");
+
+    let mut left = Vec::new();
+    for point in 0..points() {
+        scene.cache = scene.store.scratch.join(format!("killed-{point}"));
+        let server = Server::new(&scene.cache);
+        let (handle, hook) = killer();
+        let moment = dice.within(point * requests / points()..(point + 1) * requests / points());
+        let answer = match dice.within(0..3) {
+            0 => Answer::Before(hook),
+            1 => Answer::During(dice.within(1..200_000), hook),
+            _ => Answer::After(hook),
+        };
+        let how = format!("killed {answer:?} request {moment} of {requests}");
+        server.rule(Rule::all(answer).nth(moment + 1));
+        let outcome = run_with(&handle, scene.push_to(&server.url).spawn());
+        // The number of requests need not be the same each time, so the last points may come too late.
+        eprintln!("{how}: {}", outcome.status);
+        assert_eq!(order_violations(&server), Vec::<String>::new(), "{how}");
+        drop(server);
+        let stored: BTreeSet<String> =
+            crate::support::scratch::files_below(&scene.cache.join("nar")).into_iter().collect();
+
+        let again = Server::new(&scene.cache);
+        left.push(recovers(&scene, &again.url));
+        let resent = |file: &String| {
+            again.count(|exchange| exchange.puts(Kind::Nar) && exchange.path.ends_with(file.as_str())) > 0
+        };
+        let resent: Vec<&String> = stored.iter().filter(|file| resent(file)).collect();
+        assert!(resent.is_empty(), "{how}: NARs that were there are sent again: {resent:?}");
+    }
+    eprintln!("left to do after each kill: {left:?}");
+    assert!(left.iter().collect::<BTreeSet<_>>().len() > 2, "all kills fell at one moment: {left:?}");
+}
+
+#[test]
+fn killed_in_the_middle_of_an_upload_it_leaves_nothing_of_it() {
+    let scene = scene();
+    let server = Server::new(&scene.cache);
+    let (handle, hook) = killer();
+    server.rule(Rule::on("PUT", Kind::Nar, Answer::During(100_000, hook)).nth(3));
+    run_with(&handle, scene.push_to(&server.url).spawn()).expect_killed();
+    drop(server);
+    assert!(scene.is_closed().entries.len() < 8);
+    let again = Server::new(&scene.cache);
+    recovers(&scene, &again.url);
+}
+
+#[test]
+fn interrupted_it_says_what_was_done_and_leaves_a_closed_cache() {
+    for signal in [Signal::INT, Signal::TERM] {
+        // Two of these fit into the memory, so that most are still to be begun when the signal comes.
+        let scene = Scene::signed(a_nix(), &project::chain(8, 1_000_000), "p7");
+        let server = Server::new(&scene.cache);
+        let handle = Arc::new(OnceLock::<Handle>::new());
+        let held = Arc::clone(&handle);
+        let interrupt: Hook = Arc::new(move |_| held.wait().signal(signal));
+        server.rule(Rule::on("PUT", Kind::Nar, Answer::Before(interrupt)).nth(3));
+        let push = scene.push_to(&server.url).args(["--jobs", "1", "--memory", "2MiB"]);
+        let outcome = run_with(&handle, push.spawn()).expect(130);
+        let pushed = scene.is_closed().entries.len();
+        assert!((1..8).contains(&pushed), "{pushed} paths\n{outcome}");
+        assert_eq!(count(&outcome.target(), "pushed"), pushed as u64);
+        assert_eq!(order_violations(&server), Vec::<String>::new());
+        drop(outcome.says(&["interrupted"]));
+        drop(server);
+        let again = Server::new(&scene.cache);
+        recovers(&scene, &again.url);
+    }
+}
+
+#[test]
+fn interrupted_twice_it_quits_at_once() {
+    let scene = scene();
+    let server = Server::new(&scene.cache);
+    server.rule(Rule::on("PUT", Kind::Nar, Answer::Hang));
+    let running = scene.push_to(&server.url).spawn();
+    server.wait_until(|log| log.iter().any(|exchange| exchange.puts(Kind::Nar)));
+    let started = Instant::now();
+    running.signal(Signal::INT);
+    // The second must not arrive together with the first, which would make them one.
+    while started.elapsed() < Duration::from_millis(300) && !running.has_ended() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    running.signal(Signal::INT);
+    running.wait().expect(130);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
