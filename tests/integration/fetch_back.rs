@@ -214,19 +214,6 @@ fn a_cache_that_has_everything_need_not_be_writable() {
 }
 
 #[test]
-fn a_nar_that_is_gone_is_not_called_fetchable() {
-    let scene = Scene::diamond();
-    scene.push_to(scene.url()).run().expect(0);
-    let nar = scene.is_complete().entries.values().next().unwrap().get("URL").unwrap().to_owned();
-    fs::remove_file(scene.cache.join(nar)).unwrap();
-    let outcome = scene.push_to(scene.url()).run();
-    // It may be pushed again, or be reported; but nobody may be told that all is well while it is not.
-    if outcome.status.code() == Some(0) && outcome.target()["verified"] == true {
-        scene.is_complete();
-    }
-}
-
-#[test]
 fn a_url_is_decoded_and_a_path_is_not() {
     let scene = Scene::diamond();
     scene.push_to(format!("file://{}/a%20b", scene.store.scratch.path().display())).run().expect(0);
