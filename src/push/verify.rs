@@ -9,6 +9,7 @@ use nix_narinfo::NarInfo;
 use crate::cache::narinfo::nar_object;
 use crate::cache::{Answer, BinaryCache, presence};
 use crate::event::{Event, Reporter};
+use crate::graph::PathInfo;
 
 /// How many problems are kept; the rest are counted.
 const KEPT: usize = 20;
@@ -52,8 +53,8 @@ pub struct Verification<'a> {
     pub served_upstream: &'a HashSet<StorePath>,
     /// Narinfos of the target that this run has read already.
     pub known: Vec<NarInfo>,
-    /// Paths whose NARs are looked for as well: those that were pushed.
-    pub pushed: HashSet<StorePath>,
+    /// What the local store knows of the paths: the same content must be served with the same references.
+    pub registered: HashMap<&'a StorePath, &'a PathInfo>,
 }
 
 impl Verification<'_> {
@@ -93,14 +94,17 @@ impl Verification<'_> {
             }
             level = Vec::new();
             for narinfo in narinfos {
+                if let Some(problem) =
+                    self.registered.get(narinfo.store_path()).and_then(|info| contradiction(&narinfo, info))
+                {
+                    verdict.add(problem);
+                }
                 for reference in narinfo.references() {
                     if seen.insert(reference.clone()) {
                         level.push(reference.clone());
                     }
                 }
-                if self.pushed.contains(narinfo.store_path()) {
-                    stored.push(narinfo);
-                }
+                stored.push(narinfo);
             }
         }
         check_nars(self.target, &stored, &mut verdict).await;
@@ -117,6 +121,32 @@ impl Verification<'_> {
         }
         false
     }
+}
+
+/// What a narinfo says otherwise than the store about the same content.
+///
+/// Other content under the same path is another build of the same derivation, which has references of its own and is no
+/// less fetchable.
+fn contradiction(narinfo: &NarInfo, info: &PathInfo) -> Option<String> {
+    if *narinfo.nar_hash() != info.nar_hash {
+        return None;
+    }
+    let path = info.path.to_basename();
+    if narinfo.nar_size() != info.nar_size {
+        return Some(format!(
+            "the narinfo of {path} gives a NAR of {} bytes, and the store one of {} bytes with the same hash",
+            narinfo.nar_size(),
+            info.nar_size
+        ));
+    }
+    let served: HashSet<&StorePath> = narinfo.references().iter().collect();
+    let registered: HashSet<&StorePath> = info.references.iter().collect();
+    let (verb, reference) = registered
+        .difference(&served)
+        .map(|reference| ("lacks", *reference))
+        .chain(served.difference(&registered).map(|reference| ("adds", *reference)))
+        .min_by_key(|(_, reference)| reference.to_basename())?;
+    Some(format!("the narinfo of {path} {verb} the reference to {}", reference.to_basename()))
 }
 
 fn problem_of(path: &StorePath, answer: &Answer<NarInfo>) -> String {
@@ -154,5 +184,47 @@ async fn check_nars(target: &Arc<dyn BinaryCache>, narinfos: &[NarInfo], verdict
                 verdict.add(format!("the NAR of {path} could not be looked for: {words}"));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix_derivation::NixHash;
+
+    use super::*;
+    use crate::cache::ObjectName;
+    use crate::cache::narinfo::{StoredNar, narinfo_of};
+    use crate::graph::tests::info;
+
+    fn served(info: &PathInfo) -> NarInfo {
+        let stored = StoredNar {
+            name: ObjectName::new("nar/x.nar").expect("a name"),
+            compression: nix_narinfo::Compression::None,
+            file_hash: NixHash::Sha256([1; 32]),
+            file_size: 7,
+        };
+        narinfo_of(info, &stored, &StoreDir::default(), None).expect("a narinfo")
+    }
+
+    #[test]
+    fn the_same_content_has_the_same_references() {
+        let registered = info(3, &[0, 1, 3]);
+        assert_eq!(contradiction(&served(&registered), &registered), None);
+        let lost = contradiction(&served(&info(3, &[0, 3])), &registered).expect("a lost reference");
+        assert!(lost.contains("lacks the reference") && lost.contains("-p1"), "{lost}");
+        let added =
+            contradiction(&served(&info(3, &[0, 1, 2, 3])), &registered).expect("a reference too many");
+        assert!(added.contains("adds the reference") && added.contains("-p2"), "{added}");
+        let mut other_size = registered.clone();
+        other_size.nar_size += 1;
+        assert!(contradiction(&served(&other_size), &registered).is_some());
+    }
+
+    #[test]
+    fn another_build_of_a_path_is_judged_by_its_own_references() {
+        let registered = info(3, &[0, 1]);
+        let mut other = info(3, &[0]);
+        other.nar_hash = NixHash::Sha256([9; 32]);
+        assert_eq!(contradiction(&served(&other), &registered), None);
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use crate::support::cache::{Cache, assert_closed};
 use crate::support::faults::{Answer, Kind, Rule};
 use crate::support::nginx::Nginx;
-use crate::support::nix::{Store, a_nix, bases, with_every_nix};
+use crate::support::nix::{Store, a_nix, base, bases, with_every_nix};
 use crate::support::outcome::{Outcome, count};
 use crate::support::program::{Run, open_to_all};
 use crate::support::project;
@@ -211,6 +211,34 @@ fn a_cache_that_has_everything_need_not_be_writable() {
         assert_eq!(target["verified"], true);
     }
     assert_eq!(server.count(|exchange| exchange.method == "PUT"), 0);
+}
+
+#[test]
+fn a_nar_that_is_gone_is_not_called_fetchable() {
+    let scene = Scene::diamond();
+    scene.push_to(scene.url()).run().expect(0);
+    let cache = scene.is_complete();
+    let (path, entry) = cache.entries.iter().next().unwrap();
+    fs::remove_file(scene.cache.join(entry.get("URL").unwrap())).unwrap();
+    let target = scene.push_to(scene.url()).run().expect(1).target();
+    assert_eq!(target["verified"], false);
+    let problems = target["problems"].to_string();
+    assert!(problems.contains(path) && problems.contains("NAR"), "{problems}");
+}
+
+#[test]
+fn a_cache_that_loses_a_reference_is_not_called_fetchable() {
+    let scene = Scene::diamond();
+    let server = Server::new(&scene.cache);
+    let (left, base_path) = (scene.path("left"), scene.path("base"));
+    scene.push_to(&server.url).run().expect(0);
+    let file = scene.cache.join(format!("{}.narinfo", crate::support::cache::hash_part(&left)));
+    let cut = fs::read_to_string(&file).unwrap().replace(base(&base_path), "");
+    fs::write(&file, cut).unwrap();
+    let target = scene.push_to(&server.url).run().expect(1).target();
+    assert_eq!(target["verified"], false);
+    let problems = target["problems"].to_string();
+    assert!(problems.contains(base(&left)) && problems.contains(base(&base_path)), "{problems}");
 }
 
 #[test]

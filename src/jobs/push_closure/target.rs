@@ -98,7 +98,7 @@ impl TargetPush<'_> {
             None => {}
         }
         if !self.request.skip_verification {
-            let verified = self.verify(&cache, &upstreams, &plan, known, &outcome);
+            let verified = self.verify(&cache, &upstreams, &plan, known);
             unless(interrupted, verified).await.ok_or(TargetError::Interrupted)?;
         }
         Ok(())
@@ -336,7 +336,6 @@ impl TargetPush<'_> {
         upstreams: &[Arc<dyn BinaryCache>],
         plan: &Plan,
         known: Known,
-        outcome: &Outcome,
     ) {
         if !(self.report.failed.is_empty() && self.report.blocked.is_empty()) {
             self.report.verified = Some(false);
@@ -354,7 +353,12 @@ impl TargetPush<'_> {
                 .map(path_of)
                 .collect::<HashSet<_>>(),
             known: known.narinfos,
-            pushed: outcome.pushed.iter().map(|(index, _)| path_of(*index)).collect(),
+            registered: self
+                .closure
+                .indices()
+                .map(|index| self.closure.info(index))
+                .map(|info| (&info.path, info))
+                .collect(),
         };
         let verdict: Verdict = verification.run(&wanted, self.reporter).await;
         self.report.verified = Some(verdict.is_good());
