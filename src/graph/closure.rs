@@ -1,11 +1,11 @@
 //! A closed set of store paths, with its references as flat arrays.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use nix_derivation::StorePath;
 
 use super::PathInfo;
+use super::edges::{Edges, Index};
 
 /// A path's place in a [`Closure`]: every reference stands before what refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,8 +52,8 @@ pub enum ClosureError {
 pub struct Closure {
     paths: Vec<PathInfo>,
     roots: Vec<PathIndex>,
-    references: Edges,
-    referrers: Edges,
+    references: Edges<PathIndex>,
+    referrers: Edges<PathIndex>,
 }
 
 impl Closure {
@@ -66,22 +66,19 @@ impl Closure {
         let mut by_path = HashMap::with_capacity(infos.len());
         let mut unique = Vec::with_capacity(infos.len());
         for info in infos {
-            let next = as_index(unique.len());
+            let next = PathIndex::at(unique.len());
             if let std::collections::hash_map::Entry::Vacant(entry) = by_path.entry(info.path.clone()) {
                 entry.insert(next);
                 unique.push(info);
             }
         }
-        let references = Edges::link(&unique, &by_path)?;
+        let references = link(&unique, &by_path)?;
         let order = references
             .topological_order()
             .map_err(|stuck| ClosureError::Circle { path: unique[stuck.position()].path.clone() })?;
 
         // Renumber so that the order of the arrays is the topological one.
-        let mut place = vec![PathIndex(0); unique.len()];
-        for (position, old) in order.iter().enumerate() {
-            place[old.position()] = as_index(position);
-        }
+        let place = Edges::places(&order);
         let references = references.renumbered(&order, &place);
         let referrers = references.reversed();
         let mut slots: Vec<Option<PathInfo>> = unique.into_iter().map(Some).collect();
@@ -109,7 +106,7 @@ impl Closure {
 
     /// All members, references before what refers to them.
     pub fn indices(&self) -> impl DoubleEndedIterator<Item = PathIndex> + use<> {
-        (0..self.paths.len()).map(as_index)
+        (0..self.paths.len()).map(PathIndex::at)
     }
 
     /// The registration of a member.
@@ -138,109 +135,30 @@ impl Closure {
     }
 }
 
-fn as_index(position: usize) -> PathIndex {
-    PathIndex(u32::try_from(position).expect("a store holds fewer than 2^32 paths"))
+impl Index for PathIndex {
+    fn at(position: usize) -> Self {
+        Self(u32::try_from(position).expect("a store holds fewer than 2^32 paths"))
+    }
+
+    fn position(self) -> usize {
+        self.0 as usize
+    }
 }
 
-/// Adjacency as one flat array: the targets of node `i` stand in `targets[starts[i]..starts[i + 1]]`.
-#[derive(Debug, Default)]
-struct Edges {
-    starts: Vec<u32>,
-    targets: Vec<PathIndex>,
-}
-
-impl Edges {
-    fn link(infos: &[PathInfo], by_path: &HashMap<StorePath, PathIndex>) -> Result<Self, ClosureError> {
-        let mut edges = Self { starts: Vec::with_capacity(infos.len() + 1), targets: Vec::new() };
-        for info in infos {
-            edges.start_node();
-            for reference in &info.references {
-                if *reference == info.path {
-                    continue;
-                }
-                let target = by_path.get(reference).ok_or_else(|| ClosureError::MissingReference {
-                    path: info.path.clone(),
-                    reference: reference.clone(),
-                })?;
-                edges.targets.push(*target);
-            }
-        }
-        edges.start_node();
-        Ok(edges)
-    }
-
-    fn start_node(&mut self) {
-        self.starts
-            .push(u32::try_from(self.targets.len()).expect("a store holds fewer than 2^32 references"));
-    }
-
-    fn len(&self) -> usize {
-        self.starts.len().saturating_sub(1)
-    }
-
-    fn range(&self, node: PathIndex) -> Range<usize> {
-        self.starts[node.position()] as usize..self.starts[node.position() + 1] as usize
-    }
-
-    fn of(&self, node: PathIndex) -> &[PathIndex] {
-        &self.targets[self.range(node)]
-    }
-
-    fn reversed(&self) -> Self {
-        let mut starts = vec![0u32; self.starts.len()];
-        for target in &self.targets {
-            starts[target.position() + 1] += 1;
-        }
-        for position in 1..starts.len() {
-            starts[position] += starts[position - 1];
-        }
-        let mut next = starts.clone();
-        let mut targets = vec![PathIndex(0); self.targets.len()];
-        for source in (0..self.len()).map(as_index) {
-            for target in self.of(source) {
-                let slot = &mut next[target.position()];
-                targets[*slot as usize] = source;
-                *slot += 1;
-            }
-        }
-        Self { starts, targets }
-    }
-
-    /// Nodes with their targets first (Kahn's algorithm); on a circle, a node that could not be placed.
-    fn topological_order(&self) -> Result<Vec<PathIndex>, PathIndex> {
-        let sources = self.reversed();
-        let mut waiting: Vec<usize> = (0..self.len()).map(|node| self.of(as_index(node)).len()).collect();
-        let mut order: Vec<PathIndex> =
-            (0..self.len()).map(as_index).filter(|node| waiting[node.position()] == 0).collect();
-        let mut done = 0;
-        while done < order.len() {
-            for source in sources.of(order[done]) {
-                let left = &mut waiting[source.position()];
-                *left -= 1;
-                if *left == 0 {
-                    order.push(*source);
-                }
-            }
-            done += 1;
-        }
-        match waiting.iter().position(|left| *left > 0) {
-            None => Ok(order),
-            Some(stuck) => Err(as_index(stuck)),
-        }
-    }
-
-    fn renumbered(&self, order: &[PathIndex], place: &[PathIndex]) -> Self {
-        let mut edges = Self {
-            starts: Vec::with_capacity(self.starts.len()),
-            targets: Vec::with_capacity(self.targets.len()),
-        };
-        for old in order {
-            edges.start_node();
-            edges.targets.extend(self.of(*old).iter().map(|target| place[target.position()]));
-        }
-        edges.start_node();
-        edges
-    }
+/// The references of each path, by index and without those to itself.
+fn link(
+    infos: &[PathInfo],
+    by_path: &HashMap<StorePath, PathIndex>,
+) -> Result<Edges<PathIndex>, ClosureError> {
+    Edges::try_collect(infos.iter().map(|info| {
+        let others = info.references.iter().filter(|reference| **reference != info.path);
+        others.map(|reference| {
+            by_path.get(reference).copied().ok_or_else(|| ClosureError::MissingReference {
+                path: info.path.clone(),
+                reference: reference.clone(),
+            })
+        })
+    }))
 }
 
 #[cfg(test)]

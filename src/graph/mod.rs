@@ -3,6 +3,7 @@
 //! Pure values: where the facts come from (the store database, `nix path-info`, a cache) is other modules' business.
 
 mod closure;
+mod edges;
 mod path_info;
 
 pub use closure::{Closure, ClosureError, PathIndex};
