@@ -211,6 +211,9 @@ impl From<ResolveError> for CommandError {
                 let hint = format!("build it with `{command}`, or add --build");
                 Self::new(ExitStatus::Impossible, &error).hinted(hint)
             }
+            ResolveError::NoDerivation { .. } => Self::new(ExitStatus::Impossible, error).hinted(
+                "name what evaluates to it, such as .#NAME: that writes the derivation; a path that was fetched alone has none",
+            ),
             ResolveError::Derivation(error) => Self::new(ExitStatus::Impossible, error)
                 .hinted("evaluate it again, which writes the .drv file: `nix-instantiate` or `nix eval`"),
         }

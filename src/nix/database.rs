@@ -100,6 +100,18 @@ impl Database {
             .collect()
     }
 
+    /// The valid derivations that have `path` as an output.
+    ///
+    /// Nix keeps the outputs of each valid `.drv`. The deriver in a path's registration is only what a cache once said.
+    pub(super) fn makers(&self, path: &StorePath) -> Result<Vec<StorePath>, DatabaseError> {
+        let mut makers = self.connection.prepare(
+            "SELECT ValidPaths.path FROM DerivationOutputs JOIN ValidPaths ON DerivationOutputs.drv = ValidPaths.id \
+             WHERE DerivationOutputs.path = ? ORDER BY ValidPaths.path",
+        )?;
+        let rows = makers.query_map([self.store_dir.render_path(path)], |row| row.get::<_, String>(0))?;
+        rows.map(|row| self.path(&row?)).collect()
+    }
+
     fn path(&self, text: &str) -> Result<StorePath, DatabaseError> {
         self.store_dir
             .parse_path(text.as_bytes())
@@ -182,7 +194,8 @@ mod tests {
     const SCHEMA: &str = "
         CREATE TABLE ValidPaths (id integer primary key, path text unique, hash text, registrationTime integer,
             deriver text, narSize integer, ultimate integer, sigs text, ca text);
-        CREATE TABLE Refs (referrer integer, reference integer, primary key (referrer, reference));";
+        CREATE TABLE Refs (referrer integer, reference integer, primary key (referrer, reference));
+        CREATE TABLE DerivationOutputs (drv integer, id text, path text, primary key (drv, id));";
 
     fn base_name(number: i32) -> String {
         crate::graph::tests::store_path(usize::try_from(number).expect("not negative")).to_basename()
@@ -231,6 +244,18 @@ mod tests {
             assert_eq!(references, expected);
             assert_eq!(info.signatures.len(), 2);
         }
+    }
+
+    #[test]
+    fn the_derivations_of_an_output_are_those_that_are_valid() {
+        let state = state_dir(&[&[], &[]]);
+        let connection = Connection::open(state.path().join("db/db.sqlite")).expect("a database");
+        let output = crate::graph::tests::store_path(7);
+        let row = (1, "out", StoreDir::default().render_path(&output));
+        connection.execute("INSERT INTO DerivationOutputs VALUES (?, ?, ?)", row).expect("a row");
+        let database = Database::open(state.path(), &StoreDir::default()).expect("a database");
+        assert_eq!(database.makers(&output).expect("makers"), [crate::graph::tests::store_path(1)]);
+        assert_eq!(database.makers(&crate::graph::tests::store_path(0)).expect("makers"), []);
     }
 
     #[test]

@@ -11,8 +11,6 @@ use super::store::{Store, StoreError};
 
 /// From this version on Nix itself understands `^` everywhere.
 const CARET: Version = Version { major: 2, minor: 14 };
-/// From this version on `--json` wants to be told its format.
-const JSON_FORMAT: Version = Version { major: 2, minor: 33 };
 
 /// Which outputs of a derivation are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +75,12 @@ pub enum ResolveError {
         output: String,
         /// What there is.
         known: Vec<String>,
+    },
+    /// A path is in the store without the derivation that makes it.
+    #[error("the store has no derivation that makes {path}")]
+    NoDerivation {
+        /// The path.
+        path: String,
     },
     /// A `.drv` file cannot be used.
     #[error(transparent)]
@@ -234,7 +238,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn nix(&self) -> &Nix {
+    pub(super) fn nix(&self) -> &Nix {
         self.store.nix()
     }
 
@@ -268,7 +272,7 @@ impl Resolver<'_> {
     }
 
     /// The derivations behind expressions. Evaluates, and neither builds them nor asks any cache for them.
-    async fn derivations(&self, expressions: &[String]) -> Result<Vec<StorePath>, ResolveError> {
+    pub(super) async fn derivations(&self, expressions: &[String]) -> Result<Vec<StorePath>, ResolveError> {
         let words = self.command(&["path-info", "--derivation"], expressions);
         let text = self.nix().run(&words).await?;
         text.lines().map(|line| self.printed_path(line.trim())).collect()
@@ -364,15 +368,13 @@ impl Resolver<'_> {
     }
 
     /// The paths that `nix path-info` names for installables, valid or not.
-    async fn path_infos(
+    pub(super) async fn path_infos(
         &self,
         installables: &[String],
         flags: &[&str],
     ) -> Result<Vec<StorePath>, ResolveError> {
         let mut subcommand = vec!["path-info", "--json"];
-        if self.nix().version() >= JSON_FORMAT {
-            subcommand.extend(["--json-format", "1"]);
-        }
+        subcommand.extend(path_info::json_format(self.nix()));
         subcommand.extend(flags);
         let text = self.nix().run(&self.command(&subcommand, installables)).await?;
         let entries = path_info::parse(&text, self.store.dir())

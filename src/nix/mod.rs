@@ -10,8 +10,11 @@ mod path_info;
 mod program;
 mod settings;
 mod store;
+mod target;
 
+pub use derivation::DerivationError;
 pub use installable::{Installable, InstallableError, Outputs, ResolveError, Resolver};
 pub use program::{EvaluationArguments, Implementation, Nix, NixError, Version};
-pub use settings::{Settings, TrustSettings};
+pub use settings::{Settings, SubstitutionSettings, TrustSettings};
 pub use store::{Source, Store, StoreError};
+pub use target::BuildTarget;

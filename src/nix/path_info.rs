@@ -12,7 +12,16 @@ use nix_derivation::{CAHash, ContentAddressMethod, NixHash, StoreDir, StorePath}
 use nix_narinfo::NixSignature;
 use serde_json::Value;
 
+use super::program::{Nix, Version};
 use crate::graph::PathInfo;
+
+/// From this version on `--json` wants to be told its format.
+const JSON_FORMAT: Version = Version { major: 2, minor: 33 };
+
+/// The options that go with `--json`.
+pub(super) fn json_format(nix: &Nix) -> &'static [&'static str] {
+    if nix.version() >= JSON_FORMAT { &["--json-format", "1"] } else { &[] }
+}
 
 /// One path of the output.
 #[derive(Debug, PartialEq, Eq)]

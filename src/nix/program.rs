@@ -81,7 +81,8 @@ impl fmt::Display for Version {
 }
 
 /// Whose Nix it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Implementation {
     /// <https://github.com/NixOS/nix>
@@ -122,6 +123,15 @@ impl EvaluationArguments {
             }
         }
         None
+    }
+}
+
+impl EvaluationArguments {
+    /// The settings that the options set (`--option NAME VALUE`).
+    pub fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        let words = &self.options;
+        let named = words.iter().enumerate().filter(|(_, word)| *word == "--option");
+        named.filter_map(|(place, _)| Some((words.get(place + 1)?.as_str(), words.get(place + 2)?.as_str())))
     }
 }
 

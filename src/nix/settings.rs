@@ -20,6 +20,19 @@ pub struct TrustSettings {
     pub require_signatures: bool,
 }
 
+/// How Nix decides between fetching and building.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubstitutionSettings {
+    /// `substituters`: the caches that Nix asks, as they are written.
+    pub substituters: Vec<String>,
+    /// `substitute`: whether it asks at all.
+    pub substitute: bool,
+    /// `fallback`: whether it builds what it fails to fetch.
+    pub fallback: bool,
+    /// `always-allow-substitutes`: whether it fetches even what does not want it. From Nix 2.19 on.
+    pub always_allow: bool,
+}
+
 /// Nix's settings here and now, as the client sees them.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -31,6 +44,10 @@ pub struct Settings {
     pub netrc_file: Option<PathBuf>,
     /// What Nix believes.
     pub trust: TrustSettings,
+    /// What Nix fetches.
+    pub substitution: SubstitutionSettings,
+    /// The system that it builds for.
+    pub system: String,
 }
 
 impl Settings {
@@ -46,6 +63,7 @@ impl Settings {
         if let Some(store) = arguments.store() {
             words.extend(["--store", store]);
         }
+        words.extend(arguments.settings().flat_map(|(name, value)| ["--option", name, value]));
         let shown = format!("nix {}", words.join(" "));
         // The store directory is not among the settings; `dummy://` lets Nix say it without opening a store.
         let store_dir = nix.run(["eval", "--store", "dummy://", "--raw", "--expr", "builtins.storeDir"]);
@@ -55,19 +73,27 @@ impl Settings {
             serde_json::from_str(&settings).map_err(|error| unexpected(error.to_string()))?;
         let value = |name: &str| settings.get(name).and_then(|setting| setting.get("value"));
         let text = |name: &str| value(name).and_then(Value::as_str).map(str::to_owned);
-        let keys = value("trusted-public-keys").and_then(Value::as_array).into_iter().flatten();
+        let flag = |name: &str, default| value(name).and_then(Value::as_bool).unwrap_or(default);
+        let list = |name: &str| value(name).and_then(Value::as_array).into_iter().flatten();
         Ok(Self {
             store_dir: StoreDir::new(store_dir.trim()).map_err(|error| unexpected(error.to_string()))?,
             store: text("store").unwrap_or_else(|| "auto".to_owned()),
             netrc_file: text("netrc-file").map(PathBuf::from),
             trust: TrustSettings {
                 // A key that cannot be read is no key; Nix says so itself whenever it runs.
-                public_keys: keys
+                public_keys: list("trusted-public-keys")
                     .filter_map(Value::as_str)
                     .filter_map(|key| TrustedPublicKey::parse(key).ok())
                     .collect(),
-                require_signatures: value("require-sigs").and_then(Value::as_bool).unwrap_or(true),
+                require_signatures: flag("require-sigs", true),
             },
+            substitution: SubstitutionSettings {
+                substituters: list("substituters").filter_map(Value::as_str).map(str::to_owned).collect(),
+                substitute: flag("substitute", true),
+                fallback: flag("fallback", false),
+                always_allow: flag("always-allow-substitutes", false),
+            },
+            system: text("system").unwrap_or_default(),
         })
     }
 }

@@ -1,17 +1,25 @@
 //! The local store: where it is, what is valid, and what a closure consists of.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use nix_derivation::{StoreDir, StorePath};
 
 use super::database::{Database, DatabaseError};
+use super::derivation::{self, DerivationError};
 use super::path_info::{self, Entry};
 use super::program::{Nix, NixError, Version};
 use super::settings::Settings;
-use crate::graph::{Closure, ClosureError, PathInfo};
+use crate::graph::{BuildGraph, Closure, ClosureError, PathInfo};
 
-/// From this version on `--json` wants to be told its format.
-const JSON_FORMAT: Version = Version { major: 2, minor: 33 };
+/// How many paths are given to one command: some hundred bytes each, and 2 MiB is what every Linux takes.
+const ARGUMENTS: usize = 2000;
+
+/// From which version on Nix says whether its store trusts us, and by which command.
+const STORE_INFO: [(Version, [&str; 2]); 2] = [
+    (Version { major: 2, minor: 19 }, ["store", "info"]),
+    (Version { major: 2, minor: 15 }, ["store", "ping"]),
+];
 
 /// Where registrations were read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,21 +177,74 @@ impl Store {
             }
             Err(database) => {
                 let mut invalid = Vec::new();
-                for path in paths {
-                    let words =
-                        [&["path-info".to_owned()], &*self.selector, &[self.dir.render_path(path)]].concat();
-                    match self.nix.run(words).await {
-                        Ok(_) => {}
-                        Err(NixError::Failed { message, .. }) if message.contains("is not valid") => {
-                            invalid.push(path.clone());
-                        }
-                        Err(nix) => {
-                            return Err(StoreError::Unreadable { database: database.to_string(), nix });
-                        }
-                    }
+                for some in paths.chunks(ARGUMENTS) {
+                    let words = ["--check-validity", "--print-invalid"].map(str::to_owned);
+                    let paths = some.iter().map(|path| self.dir.render_path(path));
+                    let words: Vec<String> =
+                        words.into_iter().chain(self.selector.iter().cloned()).chain(paths).collect();
+                    let text = self
+                        .nix
+                        .run_legacy("nix-store", &words)
+                        .await
+                        .map_err(|nix| StoreError::Unreadable { database: database.to_string(), nix })?;
+                    let named: HashSet<&str> = text.lines().map(str::trim).collect();
+                    let is_named = |path: &&StorePath| named.contains(self.dir.render_path(path).as_str());
+                    invalid.extend(some.iter().filter(is_named).cloned());
                 }
                 Ok(invalid)
             }
+        }
+    }
+
+    /// The derivation that makes a path, where the store has one.
+    ///
+    /// # Errors
+    ///
+    /// When neither the database nor Nix can be asked.
+    pub async fn maker(&self, path: &StorePath) -> Result<Option<StorePath>, StoreError> {
+        let asked =
+            self.in_database(std::slice::from_ref(path), |database, paths| database.makers(&paths[0]));
+        let database = match asked.await {
+            Ok(makers) => return Ok(makers.into_iter().next()),
+            Err(error) => error.to_string(),
+        };
+        let words =
+            [&["--query".to_owned(), "--deriver".to_owned(), self.dir.render_path(path)], &*self.selector];
+        match self.nix.run_legacy("nix-store", &words.concat()).await {
+            // `unknown-deriver` is no path, and a deriver need not be valid.
+            Ok(text) => {
+                let deriver = self.dir.parse_path(text.trim().as_bytes()).ok();
+                Ok(deriver.filter(|deriver| self.real_path(deriver).exists()))
+            }
+            Err(nix) => Err(StoreError::Unreadable { database, nix }),
+        }
+    }
+
+    /// Whether the store takes us for a trusted user; nothing where Nix does not say (before 2.15).
+    pub async fn trusts_us(&self) -> Option<bool> {
+        let mut words: Vec<String> = STORE_INFO
+            .iter()
+            .find(|(from, _)| self.nix.version() >= *from)
+            .map(|(_, words)| words.iter().map(ToString::to_string).collect())?;
+        words.push("--json".to_owned());
+        words.extend(self.selector.iter().cloned());
+        let text = self.nix.run(&words).await.ok()?;
+        let answer: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let trusted = answer.get("trusted")?;
+        trusted.as_bool().or_else(|| trusted.as_i64().map(|trusted| trusted != 0))
+    }
+
+    /// The derivations `roots` and everything that they need, read from their files.
+    ///
+    /// # Errors
+    ///
+    /// When a `.drv` file is missing or is not what it should be.
+    pub async fn build_graph(&self, roots: &[StorePath]) -> Result<BuildGraph, DerivationError> {
+        let (real_dir, dir, roots) = (self.real_dir.clone(), self.dir.clone(), roots.to_vec());
+        let work = move || derivation::build_graph(&roots, &real_dir, &dir);
+        match tokio::task::spawn_blocking(work).await {
+            Ok(graph) => graph,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 
@@ -206,9 +267,7 @@ impl Store {
         database: rusqlite::Error,
     ) -> Result<Vec<PathInfo>, StoreError> {
         let mut words: Vec<String> = ["path-info", "--recursive", "--json"].map(str::to_owned).to_vec();
-        if self.nix.version() >= JSON_FORMAT {
-            words.extend(["--json-format", "1"].map(str::to_owned));
-        }
+        words.extend(path_info::json_format(&self.nix).iter().map(ToString::to_string));
         words.extend(self.selector.iter().cloned());
         words.extend(roots.iter().map(|root| self.dir.render_path(root)));
         let command = format!("nix {}", words[..3].join(" "));
