@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use crate::cache::{CacheUrlError, WriteError};
 use crate::config::ConfigError;
+use crate::jobs::LocalNixError;
+use crate::jobs::audit::AuditError;
 use crate::jobs::push_closure::{PushClosureError, TargetError};
 use crate::net::HttpError;
-use crate::nix::{NixError, ResolveError, StoreError};
+use crate::nix::{DerivationError, NixError, ResolveError, StoreError};
 use crate::plan::FilterError;
 
 /// How a command ended. The numbers are API: scripts count on them.
@@ -16,7 +18,7 @@ use crate::plan::FilterError;
 pub enum ExitStatus {
     /// Done, and the answer is yes.
     Success,
-    /// The answer is no: some path was not pushed, or the closure was not verified.
+    /// The answer is no: a gate failed, some path was not pushed, or the closure was not verified.
     No,
     /// It is not known: a cache could not be asked.
     Inconclusive,
@@ -32,7 +34,10 @@ impl ExitStatus {
     /// Every status, its number, and what it means, as `--help` lists them.
     pub const TABLE: [(ExitStatus, &'static str); 6] = [
         (Self::Success, "done, and the answer is yes"),
-        (Self::No, "the answer is no: some path was not pushed, or the closure was not verified"),
+        (
+            Self::No,
+            "the answer is no: a gate failed, some path was not pushed, or the closure was not verified",
+        ),
         (Self::Usage, "wrong usage or configuration"),
         (Self::Impossible, "the job could not be done: Nix, the network or a cache refused"),
         (Self::Inconclusive, "inconclusive: a cache could not be asked"),
@@ -148,7 +153,6 @@ impl From<FilterError> for CommandError {
 
 impl From<PushClosureError> for CommandError {
     fn from(error: PushClosureError) -> Self {
-        use crate::jobs::LocalNixError;
         match error {
             PushClosureError::Nix(LocalNixError::Nix(error)) => error.into(),
             PushClosureError::Nix(LocalNixError::Store(error)) | PushClosureError::Store(error) => {
@@ -157,6 +161,29 @@ impl From<PushClosureError> for CommandError {
             PushClosureError::Resolve(error) => error.into(),
             PushClosureError::Interrupted => Self::new(ExitStatus::Interrupted, error),
         }
+    }
+}
+
+impl From<AuditError> for CommandError {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Nix(LocalNixError::Nix(error)) => error.into(),
+            AuditError::Nix(LocalNixError::Store(error)) | AuditError::Store(error) => error.into(),
+            AuditError::Resolve(error) => error.into(),
+            AuditError::Derivation(error) => error.into(),
+            AuditError::Http(error) => http_error(&error),
+            AuditError::NoCaches => Self::usage(&error).hinted(
+                "add one to `substituters` in nix.conf, or name it here: --cache https://cache.example.org",
+            ),
+            AuditError::Interrupted => Self::new(ExitStatus::Interrupted, error),
+        }
+    }
+}
+
+impl From<DerivationError> for CommandError {
+    fn from(error: DerivationError) -> Self {
+        Self::new(ExitStatus::Impossible, error)
+            .hinted("evaluate it again, which writes the .drv file: `nix-instantiate` or `nix eval`")
     }
 }
 
@@ -214,8 +241,7 @@ impl From<ResolveError> for CommandError {
             ResolveError::NoDerivation { .. } => Self::new(ExitStatus::Impossible, error).hinted(
                 "name what evaluates to it, such as .#NAME: that writes the derivation; a path that was fetched alone has none",
             ),
-            ResolveError::Derivation(error) => Self::new(ExitStatus::Impossible, error)
-                .hinted("evaluate it again, which writes the .drv file: `nix-instantiate` or `nix eval`"),
+            ResolveError::Derivation(error) => error.into(),
         }
     }
 }
@@ -244,10 +270,7 @@ impl From<&TargetError> for CommandError {
                 Impossible,
                 "set XDG_CACHE_HOME to a directory that can be written, or name a cache with --to",
             ),
-            TargetError::Http(HttpError::Setup(_)) => {
-                (Usage, "NIX_SSL_CERT_FILE or SSL_CERT_FILE must name a file of PEM certificates")
-            }
-            TargetError::Http(_) => (Impossible, ""),
+            TargetError::Http(error) => return http_error(error),
             TargetError::Write { source, .. } => (Impossible, write_hint(source)),
             TargetError::Stopped { .. } => (
                 Impossible,
@@ -257,6 +280,14 @@ impl From<&TargetError> for CommandError {
         };
         let error = Self::new(status, error);
         if hint.is_empty() { error } else { error.hinted(hint) }
+    }
+}
+
+fn http_error(error: &HttpError) -> CommandError {
+    match error {
+        HttpError::Setup(_) => CommandError::usage(error)
+            .hinted("NIX_SSL_CERT_FILE or SSL_CERT_FILE must name a file of PEM certificates"),
+        _ => CommandError::new(ExitStatus::Impossible, error),
     }
 }
 

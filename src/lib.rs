@@ -10,13 +10,14 @@
 //! effects   jobs/ -> push/ -> cache/ -> net/           async, files, sockets, processes; they emit events,
 //!    |           \-> nix/                              and never print or read flags
 //!    |
-//! pure      graph/  plan/  event  text                 values in, values out
+//! pure      audit/  graph/  plan/  event  text         values in, values out
 //! ```
 //!
 //! The way of one path: [`nix::Store`] reads its registration, [`graph::Closure`] knows what it refers to,
 //! [`plan::Plan`] decides whether it has to move, [`push`] packs, uploads and publishes it, and [`push::verify`] reads
 //! it back as Nix would.
 
+pub mod audit;
 pub mod event;
 pub mod graph;
 pub mod plan;

@@ -2,6 +2,7 @@
 
 use nix_derivation::StoreDir;
 
+use super::{Answer, BinaryCache, ObjectName};
 use crate::text::Printable;
 
 /// A `nix-cache-info` file that cannot be used.
@@ -54,6 +55,15 @@ impl CacheInfo {
     pub fn text(store_dir: &StoreDir, priority: u32) -> String {
         format!("StoreDir: {store_dir}\nWantMassQuery: 1\nPriority: {priority}\n")
     }
+}
+
+/// Asks a cache for its `nix-cache-info`.
+pub async fn read(cache: &dyn BinaryCache) -> Answer<CacheInfo> {
+    let answer = cache.get(&ObjectName::cache_info(), CacheInfo::LIMIT).await;
+    answer.and_then(|text| match CacheInfo::parse(&text) {
+        Ok(info) => Answer::Present(info),
+        Err(error) => Answer::Broken(error.to_string().into()),
+    })
 }
 
 #[cfg(test)]

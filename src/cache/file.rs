@@ -62,7 +62,9 @@ impl Directory {
         let read = fs::File::open(self.path(name))
             .and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut content));
         match read {
-            Ok(_) if content.len() > limit => Answer::Broken(format!("{name} is larger than {limit} bytes")),
+            Ok(_) if content.len() > limit => {
+                Answer::Broken(format!("{name} is larger than {limit} bytes").into())
+            }
             Ok(_) => Answer::Present(content.into()),
             Err(error) => no_file(&error),
         }
@@ -71,7 +73,7 @@ impl Directory {
     fn size(&self, name: &ObjectName) -> Answer<Option<u64>> {
         match fs::metadata(self.path(name)) {
             Ok(metadata) if metadata.is_file() => Answer::Present(Some(metadata.len())),
-            Ok(_) => Answer::Broken(format!("{name} is not a file")),
+            Ok(_) => Answer::Broken(format!("{name} is not a file").into()),
             Err(error) => no_file(&error),
         }
     }
@@ -192,9 +194,11 @@ pub(crate) fn readable() -> fs::Permissions {
 fn no_file<T>(error: &io::Error) -> Answer<T> {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => Answer::Absent,
-        ErrorKind::PermissionDenied => Answer::Denied(error.to_string()),
-        ErrorKind::IsADirectory => Answer::Broken("a directory stands where a file should be".to_owned()),
-        _ => Answer::Unreachable(error.to_string()),
+        ErrorKind::PermissionDenied => Answer::Denied(error.to_string().into()),
+        ErrorKind::IsADirectory => {
+            Answer::Broken("a directory stands where a file should be".to_owned().into())
+        }
+        _ => Answer::Unreachable(error.to_string().into()),
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use url::Url;
 
-use super::{Answer, BinaryCache, CacheUrl, ObjectName, WriteError};
+use super::{Answer, BinaryCache, CacheUrl, ObjectName, Words, WriteError};
 use crate::net::{HttpClient, HttpError, HttpSettings, Reply, Sent, UploadBody, words_of_server};
 
 /// A cache behind an HTTP server.
@@ -51,14 +51,21 @@ impl HttpCache {
     fn answer(&self, name: &ObjectName, reply: Result<Reply, HttpError>) -> Answer<Reply> {
         match reply {
             Ok(reply) if reply.is_success() => Answer::Present(reply),
-            Ok(reply) => match reply.status {
-                404 | 410 => Answer::Absent,
-                401 | 403 | 407 => Answer::Denied(format!("{}{}", words_of_server(&reply), self.hint())),
-                status if status == 429 || status >= 500 => Answer::Unreachable(words_of_server(&reply)),
-                _ => Answer::Broken(format!("{name}: {}", words_of_server(&reply))),
-            },
-            Err(error @ HttpError::TooLarge { .. }) => Answer::Broken(format!("{name}: {error}")),
-            Err(error) => Answer::Unreachable(error.to_string()),
+            Ok(reply) => {
+                let words = |text: String| Words::with_status(reply.status, text);
+                match reply.status {
+                    404 | 410 => Answer::Absent,
+                    401 | 403 | 407 => {
+                        Answer::Denied(words(format!("{}{}", words_of_server(&reply), self.hint())))
+                    }
+                    status if status == 429 || status >= 500 => {
+                        Answer::Unreachable(words(words_of_server(&reply)))
+                    }
+                    _ => Answer::Broken(words(format!("{name}: {}", words_of_server(&reply)))),
+                }
+            }
+            Err(error @ HttpError::TooLarge { .. }) => Answer::Broken(format!("{name}: {error}").into()),
+            Err(error) => Answer::Unreachable(error.to_string().into()),
         }
     }
 }

@@ -38,6 +38,11 @@ pub struct LocalCache {
     pub is_new_key: bool,
 }
 
+/// Where the embedded cache below `directory` (usually `$XDG_CACHE_HOME/cache-helper`) is.
+pub fn binary_cache(directory: &Path) -> PathBuf {
+    directory.join("binary-cache")
+}
+
 impl LocalCache {
     /// Opens the cache below `directory` (usually `$XDG_CACHE_HOME/cache-helper`), making its key at first use.
     ///
@@ -49,7 +54,7 @@ impl LocalCache {
     ///
     /// When the key cannot be read or made.
     pub fn open(directory: &Path, may_write: bool) -> Result<Self, LocalCacheError> {
-        let url = CacheUrl::directory(directory.join("binary-cache"));
+        let url = CacheUrl::directory(binary_cache(directory));
         let path = directory.join("binary-cache.secret-key");
         let (key, is_new_key) = match SigningKey::read(&path) {
             Ok(key) => (key, false),

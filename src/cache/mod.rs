@@ -8,10 +8,11 @@
 //! The layout is Nix's (`src/libstore/binary-cache-store.cc` in NixOS/nix).
 
 mod answer;
-mod cache_info;
+pub mod cache_info;
 mod file;
 mod http;
 pub mod local;
+pub mod measured;
 pub mod narinfo;
 pub mod presence;
 pub mod signing;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-pub use self::answer::Answer;
+pub use self::answer::{Answer, Words};
 pub use self::cache_info::{CacheInfo, CacheInfoError};
 pub use self::file::FileCache;
 pub use self::http::HttpCache;

@@ -4,6 +4,7 @@ use nix_derivation::{NixHash, StoreDir, StorePath};
 use nix_narinfo::{BuildError, Compression, NarInfo, NixSignature, TrustedPublicKey};
 
 use super::{Answer, BinaryCache, ObjectName, SigningKey};
+use crate::audit::Trust;
 use crate::graph::PathInfo;
 use crate::text::Printable;
 
@@ -62,31 +63,58 @@ pub fn narinfo_of(
     unsigned.signatures(signatures).build()
 }
 
+/// Why what a cache serves as the narinfo of a path is not that. Shown as one line, fit to print.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NarinfoProblem {
+    /// It cannot be read as a narinfo of this store.
+    #[error("not a narinfo ({0})")]
+    Unreadable(String),
+    /// It is the narinfo of another path.
+    #[error("it describes {}", .0.to_basename())]
+    OtherPath(StorePath),
+    /// Its URL leads out of the cache.
+    #[error("its URL {} leads out of the cache", Printable(.0.url()))]
+    OutsideCache(Box<NarInfo>),
+}
+
 /// Asks a cache for a path's narinfo, and checks that what comes is one, for this path and this store.
 pub async fn fetch(cache: &dyn BinaryCache, store_dir: &StoreDir, path: &StorePath) -> Answer<NarInfo> {
-    let name = object_name(path);
-    let answer = cache.get(&name, nix_narinfo::MAX_NARINFO_SIZE).await;
-    answer.and_then(|body| match check(&body, store_dir, path) {
+    sound(path, probe(cache, store_dir, path).await)
+}
+
+/// A narinfo with a problem is no narinfo.
+pub(super) fn sound(path: &StorePath, answer: Answer<Result<NarInfo, NarinfoProblem>>) -> Answer<NarInfo> {
+    answer.and_then(|narinfo| match narinfo {
         Ok(narinfo) => Answer::Present(narinfo),
-        Err(problem) => Answer::Broken(format!("{name}: {problem}")),
+        Err(problem) => Answer::Broken(format!("{}: {problem}", object_name(path)).into()),
     })
 }
 
-/// Reads a narinfo that came for `path`. The error is one line, fit to print.
-fn check(body: &[u8], store_dir: &StoreDir, path: &StorePath) -> Result<NarInfo, String> {
+/// Asks a cache for a path's narinfo, and says what is wrong with it where something is.
+pub async fn probe(
+    cache: &dyn BinaryCache,
+    store_dir: &StoreDir,
+    path: &StorePath,
+) -> Answer<Result<NarInfo, NarinfoProblem>> {
+    let answer = cache.get(&object_name(path), nix_narinfo::MAX_NARINFO_SIZE).await;
+    answer.map(|body| check(&body, store_dir, path))
+}
+
+/// Reads a narinfo that came for `path`.
+fn check(body: &[u8], store_dir: &StoreDir, path: &StorePath) -> Result<NarInfo, NarinfoProblem> {
     let narinfo = NarInfo::parse_in(store_dir, body).map_err(|error| {
         let first_line: Vec<u8> = body.iter().copied().take_while(|byte| *byte != b'\n').take(80).collect();
-        format!(
-            "not a narinfo ({}); it begins with {:?}",
-            Printable(&error.to_string()),
-            String::from_utf8_lossy(&first_line)
-        )
+        let first_line = String::from_utf8_lossy(&first_line);
+        NarinfoProblem::Unreadable(format!(
+            "{}; it begins with {first_line:?}",
+            Printable(&error.to_string())
+        ))
     })?;
     if narinfo.store_path() != path {
-        return Err(format!("it describes {}", narinfo.store_path().to_basename()));
+        return Err(NarinfoProblem::OtherPath(narinfo.store_path().clone()));
     }
     if nar_object(&narinfo).is_none() {
-        return Err(format!("its URL {} leads out of the cache", Printable(narinfo.url())));
+        return Err(NarinfoProblem::OutsideCache(Box::new(narinfo)));
     }
     Ok(narinfo)
 }
@@ -101,8 +129,33 @@ pub fn nar_object(narinfo: &NarInfo) -> Option<ObjectName> {
 
 /// Whether Nix, trusting `keys`, would take this path from a cache without more ado.
 pub fn is_usable(narinfo: &NarInfo, keys: &[TrustedPublicKey], trusts_cache: bool) -> bool {
+    trust(narinfo, keys, trusts_cache).is_enough()
+}
+
+/// What Nix, trusting `keys`, thinks of a narinfo (`ValidPathInfo::checkSignatures` in `src/libstore/path-info.cc`).
+pub fn trust(narinfo: &NarInfo, keys: &[TrustedPublicKey], trusts_cache: bool) -> Trust {
     let store_dir = narinfo.store_dir();
-    trusts_cache || narinfo.is_content_addressed(store_dir) || narinfo.has_valid_signature(store_dir, keys)
+    let names = |signatures: &mut dyn Iterator<Item = &NixSignature>| {
+        signatures.map(|signature| Printable(&signature.key_name).to_string()).collect::<Vec<_>>()
+    };
+    if narinfo.is_content_addressed(store_dir) {
+        return Trust::ContentAddressed;
+    }
+    if narinfo.has_valid_signature(store_dir, keys) {
+        return Trust::Signed;
+    }
+    if trusts_cache {
+        return Trust::NotNeeded;
+    }
+    let is_known = |signature: &&NixSignature| keys.iter().any(|key| key.name == signature.key_name);
+    let known = names(&mut narinfo.signatures().iter().filter(is_known));
+    if !known.is_empty() {
+        Trust::BadSignature(known)
+    } else if narinfo.signatures().is_empty() {
+        Trust::Unsigned
+    } else {
+        Trust::UnknownKeys(names(&mut narinfo.signatures().iter()))
+    }
 }
 
 #[cfg(test)]
@@ -143,8 +196,9 @@ mod tests {
         let info = info(1, &[]);
         let good = narinfo_of(&info, &stored(), &store_dir, None).expect("a narinfo");
         let text = String::from_utf8(good.to_canonical_bytes()).expect("text");
-        let problem =
-            |text: &str, path: &StorePath| check(text.as_bytes(), &store_dir, path).expect_err("a problem");
+        let problem = |text: &str, path: &StorePath| {
+            check(text.as_bytes(), &store_dir, path).expect_err("a problem").to_string()
+        };
         assert!(problem("<html>\u{1b}[2J", &info.path).contains("\\u{1b}"));
         assert!(problem(&text, &crate::graph::tests::store_path(2)).contains("it describes"));
         for url in ["../../etc/passwd", "/etc/passwd", "https://elsewhere/x", "nar/\u{1b}"] {

@@ -37,13 +37,14 @@ pub enum Location {
 pub struct CacheUrl {
     location: Location,
     trusted: bool,
+    priority: Option<i64>,
 }
 
 impl CacheUrl {
     /// Reads `file:///dir`, a path that contains a `/` (or is `.` or `..`), or `http(s)://host/prefix`.
     ///
-    /// Of Nix's parameters, `trusted=true` is understood; the others steer Nix alone and are left aside. Relative paths
-    /// are taken from `directory`.
+    /// Of Nix's parameters, `trusted` and `priority` are understood; the others steer Nix alone and are left aside.
+    /// Relative paths are taken from `directory`.
     ///
     /// # Errors
     ///
@@ -63,12 +64,14 @@ impl CacheUrl {
         let mut url = Url::parse(text).map_err(|_| CacheUrlError::NotACache(text.to_owned()))?;
         let trusted =
             url.query_pairs().any(|(key, value)| key == "trusted" && (value == "true" || value == "1"));
+        let mut priority = url.query_pairs().filter(|(key, _)| key == "priority");
+        let priority = priority.next().and_then(|(_, value)| value.parse().ok());
         url.set_query(None);
         url.set_fragment(None);
         match url.scheme() {
             "file" => {
                 let path = url.to_file_path().map_err(|()| CacheUrlError::NotACache(text.to_owned()))?;
-                Ok(Self { location: Location::Directory(path), trusted })
+                Ok(Self { location: Location::Directory(path), trusted, priority })
             }
             "http" | "https" => {
                 if !url.username().is_empty() || url.password().is_some() {
@@ -77,7 +80,7 @@ impl CacheUrl {
                 if !url.path().ends_with('/') {
                     url.set_path(&format!("{}/", url.path()));
                 }
-                Ok(Self { location: Location::Http(url), trusted })
+                Ok(Self { location: Location::Http(url), trusted, priority })
             }
             scheme => Err(CacheUrlError::UnknownScheme(scheme.to_owned())),
         }
@@ -85,7 +88,7 @@ impl CacheUrl {
 
     /// The cache in a directory.
     pub fn directory(path: PathBuf) -> Self {
-        Self { location: Location::Directory(path), trusted: false }
+        Self { location: Location::Directory(path), trusted: false, priority: None }
     }
 
     /// Where it is.
@@ -96,6 +99,13 @@ impl CacheUrl {
     /// Whether Nix is told to trust it without signatures (`?trusted=true`).
     pub fn is_trusted(&self) -> bool {
         self.trusted
+    }
+}
+
+impl CacheUrl {
+    /// The priority that the URL gives the cache (`?priority=`), which goes before the cache's own.
+    pub fn priority(&self) -> Option<i64> {
+        self.priority
     }
 }
 

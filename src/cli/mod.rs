@@ -1,17 +1,23 @@
 //! The command line: one short file a command, which reads arguments, calls the job and shows what became of it.
 
+mod audit;
 mod nix_arguments;
 mod push_closure;
 
 use std::fmt::Write as _;
+use std::io::BufRead as _;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::sync::watch;
 
 use crate::config::Environment;
 use crate::error::{CommandError, ExitStatus};
+use crate::net::HttpSettings;
+use crate::nix::EvaluationArguments;
 use crate::ui::{ColorMode, Printer, ProgressMode};
 
+pub use audit::Audit;
 pub use push_closure::PushClosure;
 
 /// Heading of `--help` for what every command prints.
@@ -41,6 +47,8 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Say which derivations miss the caches, and why.
+    Audit(Audit),
     /// Push what a cache is missing of a closure, and prove that Nix can fetch it.
     PushClosure(PushClosure),
 }
@@ -50,6 +58,7 @@ struct Context {
     printer: Printer,
     environment: Environment,
     progress: ProgressMode,
+    verbose: bool,
     interrupted: watch::Receiver<bool>,
 }
 
@@ -57,6 +66,7 @@ struct Context {
 pub fn main() -> ExitStatus {
     let help = exit_status_help();
     let parsed = Arguments::command()
+        .mut_subcommand("audit", |command| command.after_help(format!("{}{help}", audit::EXAMPLES)))
         .mut_subcommand("push-closure", |command| {
             command.after_help(format!("{}{help}", push_closure::EXAMPLES))
         })
@@ -91,16 +101,52 @@ fn run(arguments: Arguments, printer: &Printer) -> Result<ExitStatus, CommandErr
         printer: printer.clone(),
         environment: Environment::read()?,
         progress: if arguments.quiet { ProgressMode::None } else { arguments.progress },
+        verbose: arguments.verbose > 0,
         interrupted: runtime.block_on(async { watch_signals(printer.clone()) }),
     };
     let result = runtime.block_on(async {
         match arguments.command {
+            Command::Audit(arguments) => audit::run(arguments, &context).await,
             Command::PushClosure(arguments) => push_closure::run(arguments, &context).await,
         }
     });
     // Work that was cut short may sit in a thread that reads or compresses; nobody waits for it any more.
     runtime.shutdown_background();
     result
+}
+
+/// The installables that were named, with `-` replaced by the lines of standard input; `.` where there are none and
+/// nothing else says what to evaluate.
+fn installables(named: &[String], evaluation: &EvaluationArguments) -> Result<Vec<String>, CommandError> {
+    let mut all = Vec::new();
+    for name in named {
+        if name != "-" {
+            all.push(name.clone());
+            continue;
+        }
+        for line in std::io::stdin().lock().lines() {
+            let line =
+                line.map_err(|error| CommandError::usage(format!("cannot read standard input: {error}")))?;
+            all.extend(Some(line.trim().to_owned()).filter(|line| !line.is_empty()));
+        }
+        if all.is_empty() {
+            return Err(CommandError::usage("standard input names nothing"));
+        }
+    }
+    if all.is_empty() && !evaluation.has_source {
+        all.push(".".to_owned());
+    }
+    Ok(all)
+}
+
+/// How to speak HTTP: with the user's certificates, and giving up when nothing moves for so many seconds.
+fn http_settings(environment: &Environment, timeout: u64) -> Result<HttpSettings, CommandError> {
+    Ok(HttpSettings {
+        stall_timeout: Duration::from_secs(timeout),
+        connect_timeout: Duration::from_secs(timeout.min(15)),
+        roots: environment.tls_roots()?,
+        ..HttpSettings::default()
+    })
 }
 
 /// Turns true at the first signal to stop; the second ends the process at once.

@@ -1,19 +1,17 @@
 //! `cache-helper push-closure`.
 
-use std::io::BufRead as _;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
 
-use super::Context;
 use super::nix_arguments::NixArguments;
+use super::{Context, http_settings, installables};
 use crate::cache::CacheUrl;
 use crate::config::{TO_VARIABLE, UserFile};
 use crate::error::{CommandError, ExitStatus};
 use crate::jobs::push_closure::{self as job, Destination, PushClosureReport, Request, Target};
-use crate::net::HttpSettings;
 use crate::plan::Filter;
 use crate::push::{Limits, Method};
 use crate::report;
@@ -188,10 +186,7 @@ fn conclude(outcome: &PushClosureReport, push_failure: PushFailure, printer: &Pr
 fn request(arguments: &PushClosure, context: &Context) -> Result<(Request, bool), CommandError> {
     let environment = &context.environment;
     let evaluation = arguments.nix.to_evaluation_arguments();
-    let mut installables = installables(&arguments.installables)?;
-    if installables.is_empty() && !evaluation.has_source {
-        installables.push(".".to_owned());
-    }
+    let installables = installables(&arguments.installables, &evaluation)?;
     let jobs = arguments.jobs.map_or_else(cores, NonZeroUsize::get);
     let (targets, is_default_target) = targets(arguments, context)?;
     let request = Request {
@@ -206,12 +201,7 @@ fn request(arguments: &PushClosure, context: &Context) -> Result<(Request, bool)
         allow_unsigned: arguments.allow_unsigned,
         limits: Limits { jobs, memory: arguments.memory },
         temporary: environment.temporary.clone(),
-        http: HttpSettings {
-            stall_timeout: Duration::from_secs(arguments.timeout),
-            connect_timeout: Duration::from_secs(arguments.timeout.min(15)),
-            roots: environment.tls_roots()?,
-            ..HttpSettings::default()
-        },
+        http: http_settings(environment, arguments.timeout)?,
         store: environment.store.clone(),
     };
     Ok((request, is_default_target))
@@ -219,26 +209,6 @@ fn request(arguments: &PushClosure, context: &Context) -> Result<(Request, bool)
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, NonZeroUsize::get)
-}
-
-/// The installables that were named, with `-` replaced by the lines of standard input.
-fn installables(named: &[String]) -> Result<Vec<String>, CommandError> {
-    let mut all = Vec::new();
-    for name in named {
-        if name != "-" {
-            all.push(name.clone());
-            continue;
-        }
-        for line in std::io::stdin().lock().lines() {
-            let line =
-                line.map_err(|error| CommandError::usage(format!("cannot read standard input: {error}")))?;
-            all.extend(Some(line.trim().to_owned()).filter(|line| !line.is_empty()));
-        }
-        if all.is_empty() {
-            return Err(CommandError::usage("standard input names nothing to push"));
-        }
-    }
-    Ok(all)
 }
 
 fn targets(arguments: &PushClosure, context: &Context) -> Result<(Vec<Target>, bool), CommandError> {

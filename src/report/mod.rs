@@ -1,5 +1,6 @@
 //! What became of a job, for people and for programs.
 
+pub mod audit;
 pub mod push_closure;
 
 use std::time::SystemTime;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use self::target::TargetPush;
 use super::local_nix::{LocalNix, LocalNixError, StoreEnvironment};
+use super::unless;
 use crate::cache::CacheUrl;
 use crate::event::{Event, Reporter};
 use crate::graph::Closure;
@@ -136,16 +137,6 @@ pub async fn run(
         targets.push(push.report);
     }
     Ok(PushClosureReport { targets, elapsed: started.elapsed() })
-}
-
-/// The outcome of `work`; nothing when it was interrupted.
-async fn unless<T>(interrupted: &watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
-    let mut interrupted = interrupted.clone();
-    tokio::select! {
-        biased;
-        Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => None,
-        outcome = work => Some(outcome),
-    }
 }
 
 async fn load_closure(

@@ -7,16 +7,17 @@ use nix_derivation::StorePath;
 use nix_narinfo::NarInfo;
 use tokio::sync::watch;
 
-use super::super::local_nix::LocalNix;
 use super::outcome::{BlockedPath, FailedPath, PlannedPath, Pushed, TargetError, TargetReport};
-use super::{Destination, Request, Target, unless};
+use super::{Destination, Request, Target};
 use crate::cache::local::LocalCache;
 use crate::cache::signing::is_readable_by_others;
 use crate::cache::{
-    self, Answer, BinaryCache, CacheInfo, CacheUrl, Location, ObjectName, SigningKey, narinfo, presence,
+    self, Answer, BinaryCache, CacheInfo, CacheUrl, Location, ObjectName, SigningKey, cache_info, narinfo,
+    presence,
 };
 use crate::event::{Event, Reporter};
 use crate::graph::{Closure, PathIndex};
+use crate::jobs::{LocalNix, unless};
 use crate::net::{HttpSettings, UploadBody};
 use crate::plan::{Class, Holdings, Plan};
 use crate::push::engine::Stop;
@@ -123,7 +124,7 @@ impl TargetPush<'_> {
     /// Whether the target has a `nix-cache-info`, which must then be for this store.
     async fn check_cache_info(&self, cache: &dyn BinaryCache) -> Result<bool, TargetError> {
         let url = cache.url().to_string();
-        match read_cache_info(cache).await {
+        match cache_info::read(cache).await {
             Answer::Present(info) if info.store_dir == self.local.store.dir().as_str() => Ok(true),
             Answer::Present(info) => Err(TargetError::OtherStore {
                 url,
@@ -131,9 +132,9 @@ impl TargetPush<'_> {
                 ours: self.local.store.dir().to_string(),
             }),
             Answer::Absent => Ok(false),
-            Answer::Denied(reason) => Err(TargetError::Denied { url, reason }),
-            Answer::Broken(reason) | Answer::Unreachable(reason) => {
-                Err(TargetError::Unusable { url, reason })
+            Answer::Denied(words) => Err(TargetError::Denied { url, reason: words.text }),
+            Answer::Broken(words) | Answer::Unreachable(words) => {
+                Err(TargetError::Unusable { url, reason: words.text })
             }
         }
     }
@@ -174,11 +175,11 @@ impl TargetPush<'_> {
                 Answer::Broken(words) => self.reporter.warn(format!(
                     "the target has something else where a narinfo should be, which will be replaced: {words}"
                 )),
-                Answer::Denied(reason) => {
-                    return Err(TargetError::Denied { url: target.url().to_string(), reason });
+                Answer::Denied(words) => {
+                    return Err(TargetError::Denied { url: target.url().to_string(), reason: words.text });
                 }
-                Answer::Unreachable(reason) => {
-                    return Err(TargetError::Unusable { url: target.url().to_string(), reason });
+                Answer::Unreachable(words) => {
+                    return Err(TargetError::Unusable { url: target.url().to_string(), reason: words.text });
                 }
             }
         }
@@ -205,7 +206,7 @@ impl TargetPush<'_> {
         held: &mut Holdings,
     ) -> Result<(), TargetError> {
         let url = upstream.url().to_string();
-        match read_cache_info(upstream.as_ref()).await {
+        match cache_info::read(upstream.as_ref()).await {
             Answer::Present(info) if info.store_dir == self.local.store.dir().as_str() => {}
             Answer::Present(info) => {
                 let reason = format!("it is for the store directory {}", info.store_dir);
@@ -215,8 +216,8 @@ impl TargetPush<'_> {
                 let reason = "it has no nix-cache-info; is this the URL of a binary cache?".to_owned();
                 return Err(TargetError::Upstream { url, reason });
             }
-            Answer::Denied(reason) | Answer::Broken(reason) | Answer::Unreachable(reason) => {
-                return Err(TargetError::Upstream { url, reason });
+            Answer::Denied(words) | Answer::Broken(words) | Answer::Unreachable(words) => {
+                return Err(TargetError::Upstream { url, reason: words.text });
             }
         }
         let trust = &self.local.settings.trust;
@@ -231,7 +232,9 @@ impl TargetPush<'_> {
                 }
                 Answer::Present(_) => distrusted += 1,
                 Answer::Absent | Answer::Broken(_) | Answer::Denied(_) => {}
-                Answer::Unreachable(reason) => return Err(TargetError::Upstream { url, reason }),
+                Answer::Unreachable(words) => {
+                    return Err(TargetError::Upstream { url, reason: words.text });
+                }
             }
         }
         if distrusted > 0 {
@@ -368,12 +371,4 @@ impl TargetPush<'_> {
             self.report.problems.push(format!("and {} more", text::count(verdict.more, "problem")));
         }
     }
-}
-
-async fn read_cache_info(cache: &dyn BinaryCache) -> Answer<CacheInfo> {
-    let answer = cache.get(&ObjectName::cache_info(), CacheInfo::LIMIT).await;
-    answer.and_then(|text| match CacheInfo::parse(&text) {
-        Ok(info) => Answer::Present(info),
-        Err(error) => Answer::Broken(error.to_string()),
-    })
 }

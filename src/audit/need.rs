@@ -1,0 +1,164 @@
+//! Which derivations somebody with these caches needs, and what each misses by.
+
+use super::facts::{Facts, PathId, Scope};
+use super::holding::{Holding, Holdings};
+use crate::graph::DerivationIndex;
+
+/// How a derivation is needed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Need {
+    /// Positions of the outputs that are wanted, in order.
+    pub(super) outputs: Vec<usize>,
+    /// Whether Nix is asked to make it: as a target, or for a build.
+    pub(super) is_goal: bool,
+    /// Whether something on a cache refers to it, or is believed to.
+    pub(super) is_reference: bool,
+    /// What has to be mended before this can be a hit: for what is on no cache, the inputs; for what is there, the
+    /// references that are not.
+    pub(super) waits_for: Vec<DerivationIndex>,
+}
+
+impl Need {
+    /// Whether anything needs it.
+    pub(super) fn is_needed(&self) -> bool {
+        self.is_goal || self.is_reference
+    }
+
+    fn want(&mut self, output: usize) -> bool {
+        let Err(place) = self.outputs.binary_search(&output) else { return false };
+        self.outputs.insert(place, output);
+        true
+    }
+}
+
+/// The needs of each derivation, by its index.
+pub(super) fn needs(facts: &Facts<'_>, holdings: &Holdings) -> Vec<Need> {
+    let mut walk =
+        Needs { facts, holdings, found: vec![Need::default(); facts.graph.len()], open: Vec::new() };
+    for (index, outputs) in &facts.view.targets {
+        walk.add_goal(*index, outputs);
+    }
+    match facts.view.scope {
+        Scope::Needed => {}
+        Scope::Runtime => {
+            let runtime: Vec<PathId> =
+                facts.ids().filter(|id| facts.view.runtime.contains(facts.path(*id))).collect();
+            for id in runtime {
+                walk.add_reference(id);
+            }
+        }
+        Scope::Build => {
+            for index in facts.graph.indices() {
+                for input in facts.graph.inputs(index) {
+                    walk.add_goal(input.derivation, input.outputs);
+                }
+            }
+        }
+    }
+    while let Some(index) = walk.open.pop() {
+        walk.follow(index);
+    }
+    for need in &mut walk.found {
+        need.waits_for.sort_unstable();
+        need.waits_for.dedup();
+    }
+    walk.found
+}
+
+struct Needs<'a, 'f> {
+    facts: &'a Facts<'f>,
+    holdings: &'a Holdings,
+    found: Vec<Need>,
+    open: Vec<DerivationIndex>,
+}
+
+impl Needs<'_, '_> {
+    fn add_goal(&mut self, index: DerivationIndex, outputs: &[usize]) {
+        let need = &mut self.found[index.position()];
+        let mut is_new = !std::mem::replace(&mut need.is_goal, true);
+        for output in outputs {
+            is_new |= need.want(*output);
+        }
+        if is_new {
+            self.open.push(index);
+        }
+    }
+
+    fn add_reference(&mut self, id: PathId) {
+        let Some((index, output)) = self.facts.maker(id) else { return };
+        let need = &mut self.found[index.position()];
+        let is_first = !std::mem::replace(&mut need.is_reference, true);
+        if need.want(output) || is_first {
+            self.open.push(index);
+        }
+    }
+
+    /// Needs what a derivation needs.
+    fn follow(&mut self, index: DerivationIndex) {
+        let (facts, holdings) = (self.facts, self.holdings);
+        let need = self.found[index.position()].clone();
+        let is_there =
+            |output: &usize| facts.outputs(index)[*output].is_some_and(|id| self.counts_as_there(id));
+        if need.outputs.iter().all(is_there) {
+            return;
+        }
+        let is_local = need.is_goal && facts.view.is_local_by_design(facts.graph, index);
+        let mut must_build = is_local;
+        let mut is_absent = is_local;
+        let mut waits_for = Vec::new();
+        for output in &need.outputs {
+            let Some(id) = facts.outputs(index)[*output] else {
+                (must_build, is_absent) = (true, true);
+                continue;
+            };
+            if self.counts_as_there(id) {
+                continue;
+            }
+            must_build |= holdings.of(id) != Holding::Yes;
+            let cache =
+                holdings.source(facts, id).or_else(|| facts.usable(id).next().map(|(cache, _)| cache));
+            match cache {
+                Some(cache) => {
+                    for reference in facts.references(id, cache) {
+                        if self.counts_as_there(*reference) {
+                            continue;
+                        }
+                        self.add_reference(*reference);
+                        if holdings.of(*reference) != Holding::Yes {
+                            let maker = facts.maker(*reference).map(|(maker, _)| maker);
+                            waits_for.extend(maker.filter(|maker| *maker != index));
+                        }
+                    }
+                }
+                None => is_absent |= is_absent_everywhere(facts, id),
+            }
+        }
+        if must_build && self.facts.view.scope != Scope::Runtime {
+            for input in facts.graph.inputs(index) {
+                let is_there = input.outputs.iter().all(|output| {
+                    facts.outputs(input.derivation)[*output].is_some_and(|id| facts.is_valid(id))
+                });
+                if is_there && facts.view.scope == Scope::Needed {
+                    continue;
+                }
+                self.add_goal(input.derivation, input.outputs);
+                if is_absent && !is_there {
+                    waits_for.push(input.derivation);
+                }
+            }
+        }
+        self.found[index.position()].waits_for.extend(waits_for);
+    }
+
+    /// Whether a path need not be had from anywhere.
+    fn counts_as_there(&self, id: PathId) -> bool {
+        self.facts.is_valid(id) && self.facts.view.scope != Scope::Runtime
+    }
+}
+
+/// Whether every cache says that it has nothing for a path, or something that Nix takes for nothing.
+fn is_absent_everywhere(facts: &Facts<'_>, id: PathId) -> bool {
+    use super::CacheAnswer::{Absent, Denied};
+    let answers = facts.answers(id).unwrap_or_default();
+    answers.iter().all(|answer| matches!(answer, Absent | Denied { status: Some(403), .. }))
+}

@@ -1,0 +1,227 @@
+//! The caches of an audit: which there are, in which order Nix asks them, and what each is good for.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use nix_derivation::{StoreDir, StorePath};
+use nix_narinfo::NarInfo;
+
+use super::outcome::{CacheReport, CacheStatus};
+use crate::audit::{CacheAnswer, CacheState, Nar, Offer};
+use crate::cache::measured::Measured;
+use crate::cache::narinfo::{self, NarinfoProblem, nar_object};
+use crate::cache::{self, Answer, BinaryCache, CacheInfoError, CacheUrl, Words, presence};
+use crate::event::Reporter;
+use crate::net::{HttpError, HttpSettings};
+use crate::nix::{Settings, TrustSettings};
+
+/// How many NARs are looked for at a time.
+const WIDTH: usize = 64;
+
+/// A cache as it is written in Nix's settings or on the command line.
+#[derive(Clone, Debug)]
+pub(super) enum Named {
+    /// One that this program can ask.
+    Cache(CacheUrl),
+    /// One of another kind.
+    Other(String),
+}
+
+impl Named {
+    /// Reads a substituter as Nix writes it. What has no scheme is a store in a directory, no binary cache.
+    pub(super) fn substituter(text: &str, directory: &Path) -> Self {
+        let is_known = ["file://", "http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
+        match CacheUrl::parse(text, directory) {
+            Ok(url) if is_known => Self::Cache(url),
+            _ => Self::Other(crate::text::Printable(text).to_string()),
+        }
+    }
+}
+
+/// A cache of an audit.
+#[derive(Debug)]
+pub(super) struct AuditedCache {
+    url: String,
+    priority: i64,
+    status: CacheStatus,
+    words: Option<String>,
+    cache: Option<Arc<Measured>>,
+}
+
+/// Opens the caches and puts them into the order in which Nix asks them.
+pub(super) async fn open(
+    named: &[Named],
+    store_dir: &StoreDir,
+    http: &Arc<HttpSettings>,
+) -> Result<Vec<AuditedCache>, HttpError> {
+    let opened = join_all(named.iter().map(|named| open_one(named, store_dir, http))).await;
+    let mut caches = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
+    // Nix's sort is stable too: of equal priorities, the first named is asked first.
+    caches.sort_by_key(|cache| cache.priority);
+    Ok(caches)
+}
+
+async fn open_one(
+    named: &Named,
+    store_dir: &StoreDir,
+    http: &Arc<HttpSettings>,
+) -> Result<AuditedCache, HttpError> {
+    let url = match named {
+        Named::Cache(url) => url,
+        Named::Other(text) => {
+            return Ok(AuditedCache {
+                url: text.clone(),
+                priority: 0,
+                status: CacheStatus::Unsupported,
+                words: Some("this program does not speak to caches of this kind".to_owned()),
+                cache: None,
+            });
+        }
+    };
+    let measured = Arc::new(Measured::new(cache::open(url, http)?));
+    let body = measured.get(&cache::ObjectName::cache_info(), cache::CacheInfo::LIMIT).await;
+    let is_directory = matches!(url.location(), cache::Location::Directory(_));
+    let (status, words, priority) = match body.map(|body| cache::CacheInfo::parse(&body)) {
+        Answer::Present(Ok(info)) if info.store_dir != store_dir.as_str() => {
+            let words = format!("it is for the store directory {}", info.store_dir);
+            (CacheStatus::OtherStore, Some(words), info.priority)
+        }
+        Answer::Present(Ok(info)) => (CacheStatus::Ok, None, info.priority),
+        // Nix passes over what it does not understand in this file.
+        Answer::Present(Err(CacheInfoError::NoStoreDir)) => {
+            (CacheStatus::Ok, Some("its nix-cache-info says nothing".to_owned()), None)
+        }
+        // Nix takes a directory for an empty cache and writes the file.
+        Answer::Absent if is_directory => (CacheStatus::Ok, None, None),
+        Answer::Absent => (CacheStatus::NotACache, Some("it has no nix-cache-info".to_owned()), None),
+        Answer::Denied(words) => (CacheStatus::Denied, Some(words.text), None),
+        Answer::Broken(words) => (CacheStatus::NotACache, Some(words.text), None),
+        Answer::Unreachable(words) => (CacheStatus::Unreachable, Some(words.text), None),
+    };
+    Ok(AuditedCache {
+        url: url.to_string(),
+        // Without a word on it, Nix takes 0: before cache.nixos.org's 40.
+        priority: url.priority().or(priority).unwrap_or(0),
+        status,
+        words,
+        cache: Some(measured),
+    })
+}
+
+impl AuditedCache {
+    /// The URL, fit to print.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// How Nix would use it.
+    pub(super) fn state(&self) -> CacheState {
+        match self.status {
+            CacheStatus::Ok => CacheState::Used,
+            CacheStatus::NotACache | CacheStatus::OtherStore => CacheState::Dropped,
+            CacheStatus::Denied | CacheStatus::Unreachable => CacheState::DroppedUnknown,
+            CacheStatus::Unsupported => CacheState::Unknown,
+        }
+    }
+
+    /// How it did.
+    pub(super) fn report(&self) -> CacheReport {
+        let health = self.cache.as_ref().map(|cache| cache.health()).unwrap_or_default();
+        CacheReport {
+            url: self.url.clone(),
+            priority: self.priority,
+            status: self.status,
+            words: self.words.clone(),
+            requests: health.requests,
+            median_seconds: health.median.map(|median| median.as_secs_f64()),
+        }
+    }
+
+    /// Asks for many paths; answers in their order. A cache that Nix does not use is not asked.
+    pub(super) async fn ask(
+        &self,
+        paths: &[StorePath],
+        settings: &Settings,
+        looks_for_nars: bool,
+        reporter: &Reporter,
+    ) -> Vec<CacheAnswer> {
+        let Some(cache) = self.cache.as_ref().filter(|_| self.status == CacheStatus::Ok) else {
+            return vec![CacheAnswer::Absent; paths.len()];
+        };
+        let asked: Arc<dyn BinaryCache> = Arc::<Measured>::clone(cache);
+        let questions: Vec<&StorePath> = paths.iter().collect();
+        let narinfos = presence::probe(&asked, &settings.store_dir, &questions, reporter).await;
+        let trusts_cache = cache.url().is_trusted() || !settings.trust.require_signatures;
+        let answers = narinfos.into_iter().map(|answer| {
+            let (asked, trust) = (Arc::clone(&asked), &settings.trust);
+            async move { judged(&asked, answer, trust, trusts_cache, looks_for_nars).await }
+        });
+        futures_util::stream::iter(answers).buffered(WIDTH).collect().await
+    }
+}
+
+/// What an answer is worth, by Nix's keys; with a look at the NAR where that is wanted.
+async fn judged(
+    cache: &Arc<dyn BinaryCache>,
+    answer: Answer<Result<NarInfo, NarinfoProblem>>,
+    trust: &TrustSettings,
+    trusts_cache: bool,
+    looks_for_nars: bool,
+) -> CacheAnswer {
+    let denied = |Words { status, text: words }| CacheAnswer::Denied { status, words };
+    let broken = |Words { status, text: words }| CacheAnswer::Broken { status, words };
+    let unreachable = |Words { status, text: words }| CacheAnswer::Unreachable { status, words };
+    match answer {
+        Answer::Absent => CacheAnswer::Absent,
+        Answer::Denied(words) => denied(words),
+        Answer::Broken(words) => broken(words),
+        Answer::Unreachable(words) => unreachable(words),
+        Answer::Present(Err(problem @ NarinfoProblem::Unreadable(_))) => broken(problem.to_string().into()),
+        Answer::Present(Err(NarinfoProblem::OtherPath(path))) => CacheAnswer::OtherPath(path),
+        Answer::Present(Err(NarinfoProblem::OutsideCache(narinfo))) => {
+            let words = "its URL leads out of the cache, where this program does not follow".to_owned();
+            CacheAnswer::Offer(offer(&narinfo, trust, trusts_cache, Nar::Unknown(words)))
+        }
+        Answer::Present(Ok(narinfo)) => {
+            let mut offer = offer(&narinfo, trust, trusts_cache, Nar::NotChecked);
+            if looks_for_nars && offer.trust.is_enough() {
+                offer.nar = look_for_nar(cache, &narinfo).await;
+            }
+            CacheAnswer::Offer(offer)
+        }
+    }
+}
+
+fn offer(narinfo: &NarInfo, trust: &TrustSettings, trusts_cache: bool, nar: Nar) -> Offer {
+    let names = narinfo.signatures().iter().map(|signature| &signature.key_name);
+    Offer {
+        trust: narinfo::trust(narinfo, &trust.public_keys, trusts_cache),
+        references: narinfo
+            .references()
+            .iter()
+            .filter(|path| *path != narinfo.store_path())
+            .cloned()
+            .collect(),
+        nar,
+        download_bytes: narinfo.file_size(),
+        unpack_bytes: narinfo.nar_size(),
+        signed_by: names.map(|name| crate::text::Printable(name).to_string()).collect(),
+    }
+}
+
+async fn look_for_nar(cache: &Arc<dyn BinaryCache>, narinfo: &NarInfo) -> Nar {
+    let Some(name) = nar_object(narinfo) else { return Nar::NotChecked };
+    match (cache.size(&name).await, narinfo.file_size()) {
+        (Answer::Present(Some(found)), Some(expected)) if found != expected => {
+            Nar::WrongSize { found, expected }
+        }
+        (Answer::Present(_), _) => Nar::There,
+        // Nix takes 403 for absent here too (`FileTransfer::Forbidden` in `http-binary-cache-store.cc`).
+        (Answer::Absent | Answer::Denied(Words { status: Some(403), .. }), _) => Nar::Missing,
+        (Answer::Denied(words) | Answer::Broken(words) | Answer::Unreachable(words), _) => {
+            Nar::Unknown(words.text)
+        }
+    }
+}
