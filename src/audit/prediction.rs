@@ -60,7 +60,7 @@ pub fn predict(facts: &Facts<'_>, rules: Rules, settings: NixSettings) -> Predic
     let mut first = first;
     let second = outlooks(facts, rules, settings, failing);
     for (outlook, other) in first.outlooks.iter_mut().zip(second.outlooks) {
-        if *outlook != other {
+        if *outlook != other || (rules.aborts_at_disabled_cache && outlook.is_some()) {
             *outlook = Some(Outlook::Unknown);
         }
     }

@@ -45,6 +45,9 @@ pub struct Rules {
     pub lookup_error: LookupError,
     /// HTTP statuses that count as absent, besides 404 and 410.
     pub absent_statuses: &'static [u16],
+    /// Whether Nix aborts when it comes back to a cache that `fallback` has switched off (2.8 throws in a function that may
+    /// not).
+    pub aborts_at_disabled_cache: bool,
     /// Whether there is the setting `always-allow-substitutes`.
     pub has_always_allow_substitutes: bool,
 }
@@ -56,9 +59,12 @@ const FIRST: Rules = Rules {
     incomplete_closure: IncompleteClosure::MakesInputsAndTriesAgain,
     lookup_error: LookupError::Stops,
     absent_statuses: &[401, 403, 407],
+    aborts_at_disabled_cache: true,
     has_always_allow_substitutes: false,
 };
-const FROM_2_19: Rules = Rules { has_always_allow_substitutes: true, ..FIRST };
+/// `HttpBinaryCacheStore::getFile` catches what `checkEnabled` throws.
+const FROM_2_9: Rules = Rules { aborts_at_disabled_cache: false, ..FIRST };
+const FROM_2_19: Rules = Rules { has_always_allow_substitutes: true, ..FROM_2_9 };
 /// `IncompleteClosure` is gone (#13176).
 const FROM_2_30: Rules = Rules { incomplete_closure: IncompleteClosure::Builds, ..FROM_2_19 };
 /// The last error is kept and thrown at the end (#13301).
@@ -66,11 +72,17 @@ const FROM_2_32: Rules = Rules { lookup_error: LookupError::StopsIfLast, ..FROM_
 /// 401 and 407 are errors (#15877).
 const FROM_2_35: Rules = Rules { absent_statuses: &[403], ..FROM_2_32 };
 
-const NIX: [Line; 5] =
-    [((2, 0), FIRST), ((2, 19), FROM_2_19), ((2, 30), FROM_2_30), ((2, 32), FROM_2_32), ((2, 35), FROM_2_35)];
+const NIX: [Line; 6] = [
+    ((2, 0), FIRST),
+    ((2, 9), FROM_2_9),
+    ((2, 19), FROM_2_19),
+    ((2, 30), FROM_2_30),
+    ((2, 32), FROM_2_32),
+    ((2, 35), FROM_2_35),
+];
 
 /// Read in its sources and not tried.
-const LIX: [Line; 1] = [((2, 0), FIRST)];
+const LIX: [Line; 1] = [((2, 0), FROM_2_9)];
 
 impl Rules {
     /// The rules of a version.
@@ -97,6 +109,6 @@ mod tests {
         assert_eq!(nix(31).lookup_error, LookupError::Stops);
         assert_eq!(nix(34), FROM_2_32);
         assert_eq!(Rules::of(Flavour::Nix, (3, 0)).absent_statuses, [403]);
-        assert_eq!(Rules::of(Flavour::Lix, (2, 94)), FIRST);
+        assert_eq!(Rules::of(Flavour::Lix, (2, 94)), FROM_2_9);
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod schema;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod watch;
+pub(crate) mod wild;
 pub(crate) mod wire;
 
 use std::ops::Range;
@@ -38,6 +39,12 @@ impl Dice {
             .unwrap_or(20_261_124);
         eprintln!("CACHE_HELPER_TEST_SEED={seed}");
         Self(seed)
+    }
+
+    /// The same for one of several tests that share the seed, each with numbers of its own.
+    pub(crate) fn part(part: u64) -> Self {
+        let Self(seed) = Self::new();
+        Self(seed ^ (part + 1).wrapping_mul(0x2545_f491_4f6c_dd1d))
     }
 
     /// A number of a range, which may be empty: then its start. (`SplitMix64`)

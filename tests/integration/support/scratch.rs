@@ -99,3 +99,12 @@ pub(crate) fn files_below(dir: &Path) -> Vec<String> {
     found.sort();
     found
 }
+
+/// Copies regular files and directories; what is there is kept.
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
+    for file in files_below(from) {
+        let target = to.join(&file);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(from.join(&file), target).unwrap();
+    }
+}
