@@ -94,6 +94,7 @@ fn outlooks(facts: &Facts<'_>, rules: Rules, settings: NixSettings, is_ignored: 
         }
         let outlook = match course {
             Course::Unknown => Some(Outlook::Unknown),
+            Course::Built if simulation.is_raced_for(index) => Some(Outlook::Unknown),
             Course::Built => Some(Outlook::Build),
             Course::MadeLater => Some(Outlook::BuildThenFetch),
             Course::Fails | Course::Stops => Some(Outlook::Fail),

@@ -97,7 +97,7 @@ impl Reason {
                 id: "partial-outputs",
                 sentence: "its outputs {present} are on a cache and {absent} are not, so Nix builds it as a whole",
                 evidence: "present, absent",
-                fix: "push all its outputs: `cache-helper push-closure --build --to CACHE '{drv}^*'`",
+                fix: "push all its outputs: `cache-helper push-closure --build --to {target} '{drv}^*'`",
             },
             Self::IncompleteClosure => Text {
                 id: "incomplete-closure",
@@ -168,7 +168,7 @@ impl Reason {
                 id: "not-on-any-cache",
                 sentence: "no cache has it",
                 evidence: "path",
-                fix: "build it once and push it: `cache-helper push-closure --build --to CACHE '{drv}^*'`",
+                fix: "build it once and push it: `cache-helper push-closure --build --to {target} '{drv}^*'`",
             },
         }
     }
@@ -251,7 +251,13 @@ pub fn explain(
         }
     }
     let text = reason.text();
-    let (sentence, fix) = (fill(text.sentence, &evidence, drv), fill(text.fix, &evidence, drv));
+    // Where only one cache is audited, that is where things have to go.
+    let target = match caches {
+        [only] => only.as_str(),
+        _ => "CACHE",
+    };
+    let (sentence, fix) =
+        (fill(text.sentence, &evidence, drv, target), fill(text.fix, &evidence, drv, target));
     Some(Finding { reason, also, evidence, sentence, fix })
 }
 
@@ -410,10 +416,11 @@ impl Search<'_, '_> {
 }
 
 /// Puts evidence into a text.
-fn fill(text: &str, evidence: &Evidence, drv: &str) -> String {
+fn fill(text: &str, evidence: &Evidence, drv: &str, target: &str) -> String {
     let list = |names: &[String]| names.join(", ");
     let values = [
         ("{drv}", drv.to_owned()),
+        ("{target}", target.to_owned()),
         ("{cache}", evidence.cache.clone().unwrap_or_else(|| "CACHE".to_owned())),
         ("{path}", evidence.path.clone().unwrap_or_default()),
         ("{output}", evidence.output.clone().unwrap_or_default()),

@@ -1,7 +1,8 @@
 //! Nix's goals, gone through by the rules of a version: what is fetched, what is built, and where everything stops.
 //!
-//! Lookups are taken to come before builds: while Nix still asks caches, nothing has been built yet. That is how it goes
-//! with builds that take longer than an answer; a reference that somebody else happens to build first is not foreseen.
+//! Lookups are taken to come before downloads, and both before builds: while Nix still asks caches, nothing has been fetched
+//! or built yet. So it is wherever a build takes longer than a few answers. A reference that happens to be built, for
+//! something else, before it is asked for is not foreseen.
 
 use std::collections::{HashMap, HashSet};
 
@@ -95,6 +96,9 @@ impl<'a, 'f> Simulation<'a, 'f> {
         };
         simulation.look_ahead();
         simulation.go_down();
+        for id in facts.ids() {
+            simulation.valid[id.position()] |= simulation.fetched[id.position()];
+        }
         simulation.go_up();
         simulation
     }
@@ -102,6 +106,17 @@ impl<'a, 'f> Simulation<'a, 'f> {
     /// What becomes of a derivation.
     pub(super) fn course(&self, index: DerivationIndex) -> Course {
         self.courses[index.position()]
+    }
+
+    /// Whether all that is wanted of a derivation is fetched because something else refers to it.
+    ///
+    /// Where Nix also builds it, by design, whichever is done first decides.
+    pub(super) fn is_raced_for(&self, index: DerivationIndex) -> bool {
+        let outputs = self.facts.outputs(index);
+        let is_fetched = |output: &usize| {
+            outputs[*output].is_some_and(|id| self.fetched[id.position()] || self.facts.is_valid(id))
+        };
+        self.wanted[index.position()].iter().all(is_fetched)
     }
 
     /// Whether an output of a derivation is fetched.
@@ -218,7 +233,11 @@ impl<'a, 'f> Simulation<'a, 'f> {
             }
             if self.tries_again[index.position()] {
                 self.ends.retain(|_, end| *end == Fetch::Done);
-                match self.try_to_fetch(index) {
+                let course = self.try_to_fetch(index);
+                for id in self.ends.iter().filter(|(_, end)| **end == Fetch::Done).map(|(id, _)| id) {
+                    self.valid[id.position()] = true;
+                }
+                match course {
                     Course::Made => {
                         self.courses[index.position()] = Course::MadeLater;
                         continue;
@@ -287,10 +306,7 @@ impl<'a, 'f> Simulation<'a, 'f> {
                 self.ends.insert(id, Fetch::Done);
             } else if is_ready {
                 let end = self.end(id);
-                if end == Fetch::Done {
-                    self.fetched[id.position()] = true;
-                    self.valid[id.position()] = true;
-                }
+                self.fetched[id.position()] |= end == Fetch::Done;
                 self.ends.insert(id, end);
             } else if is_open.insert(id) {
                 open.push((id, true));

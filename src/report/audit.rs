@@ -68,6 +68,7 @@ fn write_report(
     writeln!(text)?;
     write_caches(text, outcome, palette)?;
     write_roots(text, outcome, everything, palette)?;
+    write_hits(text, outcome, palette)?;
     write_inconclusive(text, outcome, everything, palette)?;
     if everything {
         write_everything(text, outcome, palette)?;
@@ -128,8 +129,8 @@ fn write_totals(text: &mut String, outcome: &AuditReport) -> std::fmt::Result {
     let fetched =
         format!("  {} to download, {} unpacked", size(totals.download_bytes), size(totals.unpack_bytes));
     let downloads = match totals.fixed_output_misses {
-        0 => String::new(),
-        missing => format!("  {missing} not on the caches; not in the rate"),
+        0 => "  not in the rate".to_owned(),
+        missing => format!("  {missing} of them not on the caches; not in the rate"),
     };
     let split = format!("  {}, and {} that follow", count(totals.root_misses, "root"), totals.cascades);
     let rows = [
@@ -214,26 +215,60 @@ fn write_roots(
         return Ok(());
     }
     roots.sort_by_key(|root| std::cmp::Reverse(root.blocks));
-    writeln!(text, "\n{}", palette.strong("root misses: mend these, and what they block follows"))?;
-    let shown = if everything { roots.len() } else { ROOTS };
-    for root in roots.iter().take(shown) {
-        let blocks = match root.blocks {
-            0 => String::new(),
-            number => format!("  blocks {number}"),
+    // What one step mends stands together: a key to trust concerns all that it has signed.
+    let mut groups: Vec<Vec<&DerivationReport>> = Vec::new();
+    for root in roots {
+        let is_same = |group: &Vec<&DerivationReport>| {
+            (&group[0].sentence, &group[0].fix) == (&root.sentence, &root.fix)
         };
-        writeln!(text, "  {}{blocks}", palette.bad(&root.name))?;
-        writeln!(text, "    {} ({})", root.sentence, id(root))?;
-        writeln!(text, "    {}", root.drv)?;
-        write_chain(text, root)?;
-        write_blocked(text, outcome, root)?;
-        if let Some(fix) = &root.fix {
-            writeln!(text, "    {} {fix}", palette.hint("->"))?;
+        match groups.iter_mut().find(|group| is_same(group)) {
+            Some(group) => group.push(root),
+            None => groups.push(vec![root]),
         }
     }
-    if roots.len() > shown {
-        writeln!(text, "  and {} more (-v shows them)", roots.len() - shown)?;
+    writeln!(text, "\n{}", palette.strong("root misses: mend these, and what they block follows"))?;
+    let shown = if everything { groups.len() } else { ROOTS };
+    for group in groups.iter().take(shown) {
+        match group.as_slice() {
+            [root] => write_root(text, outcome, root, palette)?,
+            group => write_group(text, group, palette)?,
+        }
+    }
+    if groups.len() > shown {
+        let more: usize = groups[shown..].iter().map(Vec::len).sum();
+        writeln!(text, "  and {more} more (-v shows them)")?;
     }
     Ok(())
+}
+
+fn write_root(
+    text: &mut String,
+    outcome: &AuditReport,
+    root: &DerivationReport,
+    palette: Palette,
+) -> std::fmt::Result {
+    writeln!(text, "  {}{}", palette.bad(&root.name), blocks(root.blocks))?;
+    writeln!(text, "    {} ({})", root.sentence, id(root))?;
+    writeln!(text, "    {}", root.drv)?;
+    write_chain(text, root)?;
+    write_blocked(text, outcome, root)?;
+    write_fix(text, root, palette)
+}
+
+fn write_group(text: &mut String, group: &[&DerivationReport], palette: Palette) -> std::fmt::Result {
+    let most = group.iter().map(|root| root.blocks).max().unwrap_or_default();
+    let names: Vec<&str> = group.iter().map(|root| root.name.as_str()).collect();
+    writeln!(text, "  {}{}", palette.bad(some(&names)), blocks(most))?;
+    writeln!(text, "    of each: {} ({})", group[0].sentence, id(group[0]))?;
+    write_fix(text, group[0], palette)
+}
+
+fn blocks(number: usize) -> String {
+    if number > 0 { format!("  blocks {number}") } else { String::new() }
+}
+
+fn write_fix(text: &mut String, root: &DerivationReport, palette: Palette) -> std::fmt::Result {
+    root.fix.as_ref().map_or(Ok(()), |fix| writeln!(text, "    {} {fix}", palette.hint("->")))
 }
 
 fn id(derivation: &DerivationReport) -> &'static str {
@@ -257,10 +292,37 @@ fn write_blocked(text: &mut String, outcome: &AuditReport, root: &DerivationRepo
     if blocked.is_empty() {
         return Ok(());
     }
-    let more = root.blocks.saturating_sub(NAMES);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let names: Vec<&str> = blocked.into_iter().take(NAMES).collect();
-    writeln!(text, "    blocks {}{more}", names.join(", "))
+    writeln!(text, "    blocks {}", some(&blocked))
+}
+
+/// Which hits there are, by the cache that serves them.
+fn write_hits(text: &mut String, outcome: &AuditReport, palette: Palette) -> std::fmt::Result {
+    let mut by_cache: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let is_hit = |derivation: &&DerivationReport| derivation.is_counted && derivation.verdict == Status::Hit;
+    for hit in outcome.derivations.iter().filter(is_hit) {
+        let wanted = hit.outputs.iter().filter(|output| output.wanted);
+        let cache = wanted.flat_map(|output| &output.answers).find(|answer| answer.answer == "present");
+        if let Some(cache) = cache {
+            by_cache.entry(&cache.cache).or_default().push(&hit.name);
+        }
+    }
+    if by_cache.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "\n{}", palette.strong("hits, by the cache that has them first"))?;
+    for (cache, names) in by_cache {
+        writeln!(text, "  {cache}: {}", some(&names))?;
+    }
+    Ok(())
+}
+
+/// The first few of several names, and how many more there are.
+fn some(names: &[&str]) -> String {
+    let shown = names[..names.len().min(NAMES)].join(", ");
+    match names.len().saturating_sub(NAMES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 fn write_inconclusive(
@@ -282,9 +344,7 @@ fn write_inconclusive(
     }
     let number = by_words.len();
     for ((sentence, fix), names) in by_words.into_iter().take(ROOTS) {
-        let more =
-            if names.len() > NAMES { format!(" and {} more", names.len() - NAMES) } else { String::new() };
-        writeln!(text, "  {}{more}", names[..names.len().min(NAMES)].join(", "))?;
+        writeln!(text, "  {}", some(&names))?;
         writeln!(text, "    {sentence}")?;
         writeln!(text, "    {} {fix}", palette.hint("->"))?;
     }

@@ -98,6 +98,7 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
     let urls: Vec<String> = caches.iter().map(|cache| cache.url().to_owned()).collect();
     let is_listed = |index: &DerivationIndex| {
         verdicts.derivations[index.position()].is_in_scope
+            || prediction.of(*index).is_some()
             || view.targets.iter().any(|(target, _)| target == index)
     };
     let describe = Description { local: &local, facts: &facts, verdicts: &verdicts, urls: &urls };
@@ -300,6 +301,7 @@ impl Description<'_> {
                 .map(|cause| self.shown(&self.facts.graph.derivation(*cause).path))
                 .collect(),
             blocks: verdict.blocks,
+            is_counted: verdict.is_counted(),
             role: verdict.role,
             sentence: finding.map(|finding| finding.sentence).unwrap_or_default(),
             drv,

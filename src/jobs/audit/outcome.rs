@@ -47,7 +47,7 @@ pub struct AuditReport {
     pub targets: Vec<String>,
     /// The sums.
     pub totals: Totals,
-    /// Every derivation in scope, and the targets; inputs before what needs them.
+    /// Every derivation in scope, those that Nix would touch besides, and the targets; inputs before what needs them.
     pub derivations: Vec<DerivationReport>,
     /// Whether Nix would stop at a lookup that fails.
     pub stops: bool,
@@ -190,6 +190,9 @@ pub struct DerivationReport {
     pub caused_by: Vec<String>,
     /// How many misses go back to this one.
     pub blocks: usize,
+    /// Whether it counts for the hit rate.
+    #[serde(skip)]
+    pub is_counted: bool,
     /// What the miss is to others.
     #[serde(skip)]
     pub role: Role,

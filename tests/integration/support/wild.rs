@@ -42,7 +42,9 @@ impl Wild {
                 }
             }
             let kept: Vec<&String> = inputs.iter().filter(|_| !is_fixed && dice.within(0..3) > 0).collect();
-            let mut script = format!("echo p{n} >> {};", log.display());
+            // A build takes longer than the lookups that Nix does meanwhile: so it is outside of tests, and the prediction
+            // counts on it.
+            let mut script = format!("echo p{n} >> {}; sleep 0.2;", log.display());
             if is_fixed {
                 write!(script, " printf 'fixed p{n}' > $out").unwrap();
             } else {
