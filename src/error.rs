@@ -233,7 +233,9 @@ impl From<ResolveError> for CommandError {
             ResolveError::Nix(error) => error.into(),
             ResolveError::Store(error) => error.into(),
             ResolveError::Installable(error) => Self::usage(error),
-            ResolveError::UnknownOutput { .. } => Self::usage(error),
+            ResolveError::UnknownOutput { .. } => {
+                Self::usage(&error).hinted("name one of those after `^`, or `^*` for all of them")
+            }
             ResolveError::NotValid { ref command, .. } => {
                 let hint = format!("build it with `{command}`, or add --build");
                 Self::new(ExitStatus::Impossible, &error).hinted(hint)

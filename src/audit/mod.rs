@@ -23,7 +23,7 @@ pub use answer::{CacheAnswer, Nar, Offer, Trust};
 pub use facts::{CacheState, Facts, PathId, Scope, View};
 pub use prediction::{NixSettings, Outlook, Prediction, predict};
 pub use reason::{Evidence, Finding, Reason, explain};
-pub use rules::{Flavour, IncompleteClosure, LookupError, Rules};
+pub use rules::{Flavour, IncompleteClosure, LookupError, PartialOutputs, Rules};
 pub use verdict::{DerivationVerdict, Role, Status, Totals, Verdicts, judge};
 pub use walk::Walk;
 

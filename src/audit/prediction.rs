@@ -80,6 +80,7 @@ fn failing_caches(facts: &Facts<'_>) -> Vec<bool> {
 
 fn outlooks(facts: &Facts<'_>, rules: Rules, settings: NixSettings, is_ignored: Vec<bool>) -> Prediction {
     let simulation = Simulation::run(facts, rules, settings, is_ignored);
+    let may_lose_outputs = rules.loses_outputs && simulation.is_shared_unevenly();
     let may_be_elsewhere = facts.view.caches.contains(&CacheState::Unknown);
     let mut outlooks = Vec::with_capacity(facts.graph.len());
     // What a derivation is built from that may not be built at all is not known either.
@@ -98,6 +99,7 @@ fn outlooks(facts: &Facts<'_>, rules: Rules, settings: NixSettings, is_ignored: 
             Course::Built => Some(Outlook::Build),
             Course::MadeLater => Some(Outlook::BuildThenFetch),
             Course::Fails | Course::Stops => Some(Outlook::Fail),
+            Course::Made if simulation.fails_in_part(index) => Some(Outlook::Fail),
             Course::Untouched | Course::Made => simulation.is_fetched(index).then_some(Outlook::Fetch),
         };
         let is_target = facts.view.targets.iter().any(|(target, _)| *target == index);
@@ -106,7 +108,7 @@ fn outlooks(facts: &Facts<'_>, rules: Rules, settings: NixSettings, is_ignored: 
             Some(Outlook::Build | Outlook::BuildThenFetch | Outlook::Fail) if may_be_elsewhere => {
                 Some(Outlook::Unknown)
             }
-            Some(_) if uncertain => Some(Outlook::Unknown),
+            Some(_) if uncertain || may_lose_outputs => Some(Outlook::Unknown),
             // How far Nix comes before it stops is chance.
             Some(Outlook::Fail) => Some(Outlook::Fail),
             Some(_) if simulation.stops && is_target => Some(Outlook::Fail),

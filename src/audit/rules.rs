@@ -5,7 +5,7 @@
 //! rules against a real Nix.
 //!
 //! What does not differ: of a derivation with some outputs on a cache and others not, those that can be had are fetched and
-//! then it is built (one goal up to 2.30, one for each output from 2.31 on); a missing NAR leads to the next cache; a
+//! then it is built; a missing NAR leads to the next cache; a
 //! path that is not trusted is passed over; `allowSubstitutes = false` concerns what Nix is asked to make, never a path
 //! that another refers to.
 
@@ -27,6 +27,15 @@ pub enum IncompleteClosure {
     Builds,
 }
 
+/// What fails when one of several wanted outputs of a derivation fails to be fetched, where `fallback` is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartialOutputs {
+    /// The outputs are one goal: whoever needs any of them fails.
+    Together,
+    /// Each output is a goal of its own: who needs another goes on.
+    Apart,
+}
+
 /// What a lookup that fails (no narinfo, a server error, no connection) means where `fallback` is off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookupError {
@@ -41,6 +50,8 @@ pub enum LookupError {
 pub struct Rules {
     /// A reference that cannot be had.
     pub incomplete_closure: IncompleteClosure,
+    /// An output that fails.
+    pub partial_outputs: PartialOutputs,
     /// A lookup that fails.
     pub lookup_error: LookupError,
     /// HTTP statuses that count as absent, besides 404 and 410.
@@ -48,6 +59,9 @@ pub struct Rules {
     /// Whether Nix aborts when it comes back to a cache that `fallback` has switched off (2.8 throws in a function that may
     /// not).
     pub aborts_at_disabled_cache: bool,
+    /// Whether a derivation that is being built may lose an output that somebody else asks for meanwhile, upon which
+    /// everything stops.
+    pub loses_outputs: bool,
     /// Whether there is the setting `always-allow-substitutes`.
     pub has_always_allow_substitutes: bool,
 }
@@ -57,32 +71,40 @@ type Line = ((u32, u32), Rules);
 
 const FIRST: Rules = Rules {
     incomplete_closure: IncompleteClosure::MakesInputsAndTriesAgain,
+    partial_outputs: PartialOutputs::Together,
     lookup_error: LookupError::Stops,
     absent_statuses: &[401, 403, 407],
     aborts_at_disabled_cache: true,
+    loses_outputs: true,
     has_always_allow_substitutes: false,
 };
 /// `HttpBinaryCacheStore::getFile` catches what `checkEnabled` throws.
 const FROM_2_9: Rules = Rules { aborts_at_disabled_cache: false, ..FIRST };
-const FROM_2_19: Rules = Rules { has_always_allow_substitutes: true, ..FROM_2_9 };
+/// Goals that get more wanted outputs are told how far they are (`NeedRestartForMoreOutputs`).
+const FROM_2_16: Rules = Rules { loses_outputs: false, ..FROM_2_9 };
+const FROM_2_19: Rules = Rules { has_always_allow_substitutes: true, ..FROM_2_16 };
 /// `IncompleteClosure` is gone (#13176).
 const FROM_2_30: Rules = Rules { incomplete_closure: IncompleteClosure::Builds, ..FROM_2_19 };
+/// `DerivationGoal` is for one output.
+const FROM_2_31: Rules = Rules { partial_outputs: PartialOutputs::Apart, ..FROM_2_30 };
 /// The last error is kept and thrown at the end (#13301).
-const FROM_2_32: Rules = Rules { lookup_error: LookupError::StopsIfLast, ..FROM_2_30 };
+const FROM_2_32: Rules = Rules { lookup_error: LookupError::StopsIfLast, ..FROM_2_31 };
 /// 401 and 407 are errors (#15877).
 const FROM_2_35: Rules = Rules { absent_statuses: &[403], ..FROM_2_32 };
 
-const NIX: [Line; 6] = [
+const NIX: [Line; 8] = [
     ((2, 0), FIRST),
     ((2, 9), FROM_2_9),
+    ((2, 16), FROM_2_16),
     ((2, 19), FROM_2_19),
     ((2, 30), FROM_2_30),
+    ((2, 31), FROM_2_31),
     ((2, 32), FROM_2_32),
     ((2, 35), FROM_2_35),
 ];
 
 /// Read in its sources and not tried.
-const LIX: [Line; 1] = [((2, 0), FROM_2_9)];
+const LIX: [Line; 1] = [((2, 0), FROM_2_16)];
 
 impl Rules {
     /// The rules of a version.
@@ -109,6 +131,6 @@ mod tests {
         assert_eq!(nix(31).lookup_error, LookupError::Stops);
         assert_eq!(nix(34), FROM_2_32);
         assert_eq!(Rules::of(Flavour::Nix, (3, 0)).absent_statuses, [403]);
-        assert_eq!(Rules::of(Flavour::Lix, (2, 94)), FROM_2_9);
+        assert_eq!(Rules::of(Flavour::Lix, (2, 94)), FROM_2_16);
     }
 }

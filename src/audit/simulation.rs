@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::CacheAnswer;
 use super::facts::{CacheState, Facts, PathId};
 use super::prediction::NixSettings;
-use super::rules::{IncompleteClosure, LookupError, Rules};
+use super::rules::{IncompleteClosure, LookupError, PartialOutputs, Rules};
 use crate::graph::{DerivationIndex, DerivationKind};
 
 /// How a goal for a path ends (`Goal::ExitCode` in `src/libstore/include/nix/store/build/goal.hh`).
@@ -68,6 +68,10 @@ pub(super) struct Simulation<'a, 'f> {
     courses: Vec<Course>,
     /// Goals that fetch a second time when their inputs are made.
     tries_again: Vec<bool>,
+    /// Wanted outputs that cannot be made although others can.
+    failed_outputs: Vec<Vec<usize>>,
+    /// The different sets of outputs that were asked for.
+    requests: Vec<HashSet<Vec<usize>>>,
     /// Whether a lookup stops everything.
     pub(super) stops: bool,
 }
@@ -92,6 +96,8 @@ impl<'a, 'f> Simulation<'a, 'f> {
             wanted: vec![Vec::new(); derivations],
             courses: vec![Course::Untouched; derivations],
             tries_again: vec![false; derivations],
+            failed_outputs: vec![Vec::new(); derivations],
+            requests: vec![HashSet::new(); derivations],
             stops: false,
         };
         simulation.look_ahead();
@@ -106,6 +112,17 @@ impl<'a, 'f> Simulation<'a, 'f> {
     /// What becomes of a derivation.
     pub(super) fn course(&self, index: DerivationIndex) -> Course {
         self.courses[index.position()]
+    }
+
+    /// Whether some wanted output of a derivation cannot be made although others can.
+    pub(super) fn fails_in_part(&self, index: DerivationIndex) -> bool {
+        !self.failed_outputs[index.position()].is_empty()
+    }
+
+    /// Whether a derivation is built of which several have asked for different outputs.
+    pub(super) fn is_shared_unevenly(&self) -> bool {
+        let mut indices = self.facts.graph.indices();
+        indices.any(|index| self.course(index) == Course::Built && self.requests[index.position()].len() > 1)
     }
 
     /// Whether all that is wanted of a derivation is fetched because something else refers to it.
@@ -196,6 +213,7 @@ impl<'a, 'f> Simulation<'a, 'f> {
         let facts = self.facts;
         let mut open: Vec<(DerivationIndex, Vec<usize>)> = facts.view.targets.clone();
         while let Some((index, outputs)) = open.pop() {
+            self.requests[index.position()].insert(outputs.clone());
             let wanted = &mut self.wanted[index.position()];
             let before = wanted.len();
             for output in outputs {
@@ -224,8 +242,11 @@ impl<'a, 'f> Simulation<'a, 'f> {
                 continue;
             }
             let fails = self.facts.graph.inputs(index).any(|input| {
+                let course = self.courses[input.derivation.position()];
+                let failed = &self.failed_outputs[input.derivation.position()];
                 !input.outputs.is_empty()
-                    && matches!(self.courses[input.derivation.position()], Course::Fails | Course::Stops)
+                    && (matches!(course, Course::Fails | Course::Stops)
+                        || input.outputs.iter().any(|output| failed.contains(output)))
             });
             if fails {
                 self.courses[index.position()] = Course::Fails;
@@ -276,10 +297,16 @@ impl<'a, 'f> Simulation<'a, 'f> {
             self.stops = true;
             return Course::Stops;
         }
-        let (failed, incomplete) = (count(Fetch::Failed), count(Fetch::IncompleteClosure));
+        let (mut failed, incomplete) = (count(Fetch::Failed), count(Fetch::IncompleteClosure));
         let without = count(Fetch::NoSubstituters);
         if failed > 0 && !self.settings.fallback {
-            return Course::Fails;
+            if self.rules.partial_outputs == PartialOutputs::Together || failed == ids.len() {
+                return Course::Fails;
+            }
+            let wanted = self.wanted[index.position()].iter().zip(&ends);
+            self.failed_outputs[index.position()] =
+                wanted.filter(|(_, end)| **end == Fetch::Failed).map(|(output, _)| *output).collect();
+            failed = 0;
         }
         if failed + incomplete + without == 0 {
             return Course::Made;

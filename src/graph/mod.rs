@@ -14,4 +14,6 @@ pub use closure::{Closure, ClosureError, PathIndex};
 pub use path_info::PathInfo;
 
 #[cfg(test)]
+pub(crate) use build_graph::tests as build_graph_tests;
+#[cfg(test)]
 pub(crate) use closure::tests;

@@ -12,6 +12,7 @@
 
 mod support;
 
+mod audit;
 mod audit_agrees;
 mod bad_input;
 mod damage;
