@@ -106,9 +106,14 @@ impl<'a> Schedule<'a> {
         ready
     }
 
-    /// Notes that a path cannot be pushed. Answers what is blocked by that, references first.
-    pub fn failed(&mut self, index: PathIndex) -> Vec<PathIndex> {
-        self.states[index.position()] = State::Failed;
+    /// Notes that a path cannot be pushed. Answers what is blocked by that, references first; nothing where the path had
+    /// failed or was blocked before, so that it counts once.
+    pub fn failed(&mut self, index: PathIndex) -> Option<Vec<PathIndex>> {
+        let state = &mut self.states[index.position()];
+        if matches!(state, State::Failed | State::Blocked(_)) {
+            return None;
+        }
+        *state = State::Failed;
         let closure = self.closure;
         let mut blocked = Vec::new();
         let mut open = vec![index];
@@ -123,7 +128,7 @@ impl<'a> Schedule<'a> {
             }
         }
         blocked.sort();
-        blocked
+        Some(blocked)
     }
 
     /// The paths that are not in the target and neither failed nor are blocked: what an early stop left undone.
@@ -191,7 +196,11 @@ mod tests {
                 }
                 if failing >> (index.position() % 64) & 1 == 1 {
                     failed.insert(index);
-                    blocked.extend(schedule.failed(index));
+                    blocked.extend(schedule.failed(index).expect("it was waiting"));
+                    prop_assert!(schedule.failed(index).is_none(), "it counts once");
+                    for above in &blocked {
+                        prop_assert!(schedule.failed(*above).is_none(), "what is blocked does not fail too");
+                    }
                     continue;
                 }
                 let mut ready: Vec<_> = schedule.nar_uploaded(index).then_some(index).into_iter().collect();

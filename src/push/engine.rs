@@ -325,12 +325,14 @@ impl Run<'_> {
     }
 
     fn fail(&mut self, index: PathIndex, failure: Failure) {
-        let path = self.info(index).base_name();
-        self.reporter.emit(Event::PathFailed { path: path.clone(), error: failure.to_string() });
         if self.outcome.stopped.is_none() && self.concerns_whole_target(&failure) {
             self.outcome.stopped = Some(Stop::Target(failure.to_string()));
         }
-        for blocked in self.schedule.failed(index) {
+        // What was blocked while it was under way is told as that already.
+        let Some(above) = self.schedule.failed(index) else { return };
+        let path = self.info(index).base_name();
+        self.reporter.emit(Event::PathFailed { path: path.clone(), error: failure.to_string() });
+        for blocked in above {
             self.reporter.emit(Event::PathBlocked { path: self.info(blocked).base_name(), by: path.clone() });
             self.outcome.blocked.push((blocked, index));
         }

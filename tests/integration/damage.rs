@@ -50,6 +50,18 @@ fn a_flipped_bit_in_a_file_of_many_megabytes_is_found_before_the_narinfo_is_writ
 }
 
 #[test]
+fn a_damaged_path_above_a_damaged_path_counts_once() {
+    // Both are packed at the same time, and the lower one is done long before the other.
+    let scene = Scene::signed(a_nix(), &project::big(8_000_000), "big");
+    flip_a_bit(&Path::new(&scene.path("base")).join("text"));
+    flip_a_bit(&Path::new(&scene.path("big")).join("noise"));
+    let target = scene.push_to(scene.url()).args(["--jobs", "2"]).run().expect(1).target();
+    assert_eq!(names(&target, "failed"), scene.names_of(["base"]));
+    assert_eq!(names(&target, "blocked"), scene.names_of(["big"]));
+    assert_eq!(count(&target, "unfinished"), 0);
+}
+
+#[test]
 fn a_failed_path_changes_the_exit_status_unless_it_is_to_be_a_warning() {
     let scene = Scene::diamond();
     flip_a_bit(&Path::new(&scene.path("left")).join("text"));
