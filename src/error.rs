@@ -12,6 +12,7 @@ use crate::jobs::push_closure::{PushClosureError, TargetError};
 use crate::net::HttpError;
 use crate::nix::{DerivationError, NixError, ResolveError, StoreError};
 use crate::plan::FilterError;
+use crate::push::{Failure, PackError};
 
 /// How a command ended. The numbers are API: scripts count on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +107,8 @@ impl CommandError {
         self
     }
 
-    fn maybe_hinted(self, hint: Option<String>) -> Self {
+    /// The same with a hint, where there is one.
+    pub(crate) fn maybe_hinted(self, hint: Option<String>) -> Self {
         match hint {
             Some(hint) => self.hinted(hint),
             None => self,
@@ -252,6 +254,8 @@ impl From<&TargetError> for CommandError {
     fn from(error: &TargetError) -> Self {
         use ExitStatus::{Impossible, Inconclusive, Interrupted, Usage};
         let (status, hint) = match error {
+            // A directory has no logins.
+            TargetError::Denied { url, .. } if url.starts_with("file:") => (Impossible, OTHER_USER),
             TargetError::Denied { .. } => (Impossible, LOGIN),
             TargetError::Unusable { .. } => {
                 (Impossible, "check the URL, and whether it answers: `curl URL/nix-cache-info`")
@@ -274,10 +278,12 @@ impl From<&TargetError> for CommandError {
             ),
             TargetError::Http(error) => return http_error(error),
             TargetError::Write { source, .. } => (Impossible, write_hint(source)),
-            TargetError::Stopped { .. } => (
-                Impossible,
-                "what was pushed is complete; when the cause is mended, the same command pushes only the rest",
-            ),
+            TargetError::Stopped { failure, .. } => {
+                let hint = failure_hint(failure);
+                return Self::new(Impossible, error).maybe_hinted(hint.map(str::to_owned)).hinted(
+                    "what was pushed is complete; when the cause is mended, the same command pushes only the rest",
+                );
+            }
             TargetError::Interrupted => (Interrupted, "the same command goes on where this one stopped"),
         };
         let error = Self::new(status, error);
@@ -293,7 +299,20 @@ fn http_error(error: &HttpError) -> CommandError {
     }
 }
 
-const LOGIN: &str = "give a login for this host in the netrc file that Nix uses (its setting `netrc-file`)";
+const LOGIN: &str = "give a login for this host, one that may do this, in the netrc file that Nix uses (its setting `netrc-file`)";
+
+const OTHER_USER: &str = "push as a user who may read and write there, or to another cache";
+
+/// What to do about a path that failed, where that is not plain from the failure itself.
+pub(crate) fn failure_hint(failure: &Failure) -> Option<&'static str> {
+    match failure {
+        Failure::Write(error) => Some(write_hint(error)),
+        Failure::Pack(PackError::Staging { .. }) => {
+            Some("make room there; without a directory as target it is TMPDIR that says where")
+        }
+        Failure::Pack(_) | Failure::Narinfo(_) => None,
+    }
+}
 
 fn write_hint(error: &WriteError) -> &'static str {
     match error {
@@ -304,12 +323,8 @@ fn write_hint(error: &WriteError) -> &'static str {
         WriteError::TooLarge { .. } => "raise the server's limit (nginx: client_max_body_size)",
         WriteError::Rejected { .. } | WriteError::Unavailable { .. } => "try again when the server is well",
         WriteError::File { source, .. } => match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                "make room there; what is in the cache is complete"
-            }
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-                "push as a user who may write there, or to another cache"
-            }
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room there",
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => OTHER_USER,
             _ => "name a directory that can be made and written",
         },
     }

@@ -107,7 +107,8 @@ impl Directory {
         match body {
             UploadBody::Bytes(bytes) => {
                 let mut copy = self.unfinished().map_err(failed)?;
-                copy.write_all(&bytes).map_err(failed)?;
+                // To the file itself: an error of the wrapper would name the temporary file too.
+                copy.as_file_mut().write_all(&bytes).map_err(failed)?;
                 finish(copy, &target).map_err(failed)?;
             }
             UploadBody::File { file, path: Some(prepared), .. } => {

@@ -40,9 +40,11 @@ impl HttpCache {
     }
 
     /// Why a server that does not let us in might have let us in.
-    fn hint(&self) -> &'static str {
+    fn hint(&self, status: u16) -> &'static str {
         if self.client.withholds_credentials(&self.base) {
             " (there is a login for this host in netrc, but credentials travel over https or loopback only)"
+        } else if status == 401 && self.client.logs_in_at(&self.base) {
+            " (the login for this host in netrc was refused)"
         } else {
             ""
         }
@@ -55,9 +57,11 @@ impl HttpCache {
                 let words = |text: String| Words::with_status(reply.status, text);
                 match reply.status {
                     404 | 410 => Answer::Absent,
-                    401 | 403 | 407 => {
-                        Answer::Denied(words(format!("{}{}", words_of_server(&reply), self.hint())))
-                    }
+                    401 | 403 | 407 => Answer::Denied(words(format!(
+                        "{}{}",
+                        words_of_server(&reply),
+                        self.hint(reply.status)
+                    ))),
                     status if status == 429 || status >= 500 => {
                         Answer::Unreachable(words(words_of_server(&reply)))
                     }
@@ -107,7 +111,9 @@ impl BinaryCache for HttpCache {
             }
             let words = format!("{} to PUT {name}", words_of_server(&reply));
             Err(match reply.status {
-                401 | 403 | 407 => WriteError::Denied { words: format!("{words}{}", self.hint()) },
+                401 | 403 | 407 => {
+                    WriteError::Denied { words: format!("{words}{}", self.hint(reply.status)) }
+                }
                 404 | 405 | 409 | 501 | 300..=399 => WriteError::NotWritable { words },
                 413 => WriteError::TooLarge { words },
                 408 | 429 | 500.. if reply.status != 507 => WriteError::Unavailable { reason: words },

@@ -59,7 +59,8 @@ impl CacheUrl {
                     _ => CacheUrlError::NotACache(text.to_owned()),
                 });
             }
-            return Ok(Self::directory(directory.join(text)));
+            // By its components, which leaves `/./` out.
+            return Ok(Self::directory(directory.join(text).components().collect()));
         }
         let mut url = Url::parse(text).map_err(|_| CacheUrlError::NotACache(text.to_owned()))?;
         let trusted =

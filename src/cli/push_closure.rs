@@ -10,7 +10,7 @@ use super::nix_arguments::NixArguments;
 use super::{Context, http_settings, installables};
 use crate::cache::CacheUrl;
 use crate::config::{TO_VARIABLE, UserFile};
-use crate::error::{CommandError, ExitStatus};
+use crate::error::{CommandError, ExitStatus, failure_hint};
 use crate::jobs::push_closure::{self as job, Destination, PushClosureReport, Request, Target};
 use crate::plan::Filter;
 use crate::push::{Limits, Method};
@@ -154,8 +154,10 @@ fn conclude(outcome: &PushClosureReport, push_failure: PushFailure, printer: &Pr
             }
             None if !is_complete => {
                 let missing = count(target.failed.len() + target.blocked.len(), "path");
+                let cause = target.failure.as_ref().and_then(failure_hint);
                 let error =
                     CommandError::new(ExitStatus::No, format!("{missing} not pushed to {}", target.url))
+                        .maybe_hinted(cause.map(str::to_owned))
                         .hinted(
                             "mend the causes named in the report; the same command then pushes only the rest",
                         );

@@ -335,6 +335,11 @@ impl HttpClient {
         if may_carry_credentials(url) { Credentials::new(login) } else { None }
     }
 
+    /// Whether requests to this URL carry a login.
+    pub fn logs_in_at(&self, url: &Url) -> bool {
+        self.credentials(url).is_some()
+    }
+
     /// Whether a login for this URL exists but may not travel there.
     pub fn withholds_credentials(&self, url: &Url) -> bool {
         let login = url.host_str().and_then(|host| self.settings.netrc.login(host));

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix_derivation::StoreDir;
-use nix_narinfo::NarInfo;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -64,12 +63,26 @@ pub enum Failure {
     Narinfo(#[from] nix_narinfo::BuildError),
 }
 
+impl Failure {
+    /// What the failure says of the other paths.
+    fn reach(&self) -> Reach {
+        match self {
+            Self::Write(error) => error.reach(),
+            // No room for temporary files: every large path would fail the same way.
+            Self::Pack(PackError::Staging { .. }) => Reach::Cache,
+            Self::Pack(_) | Self::Narinfo(_) => Reach::Object,
+        }
+    }
+}
+
 /// What became of a push.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// What was published, and the size of what was stored for it in bytes.
-    pub pushed: Vec<(PathIndex, NarInfo)>,
-    /// What failed.
+    /// What was published: count and NAR bytes.
+    pub pushed: Tally,
+    /// What was stored for that, in bytes, compressed.
+    pub file_bytes: u64,
+    /// What failed. A path on which the target gave up altogether is not finished rather than failed.
     pub failed: Vec<(PathIndex, Failure)>,
     /// What was withheld because something it refers to failed.
     pub blocked: Vec<(PathIndex, PathIndex)>,
@@ -82,26 +95,10 @@ pub struct Outcome {
 /// Why a push stopped before everything was tried.
 #[derive(Debug)]
 pub enum Stop {
-    /// The target will take nothing more; the failure is that of the first path which found out.
-    Target(String),
+    /// The target will take nothing more; the failure is that of the path which found out.
+    Target(Box<Failure>),
     /// Somebody asked for it.
     Interrupted,
-}
-
-impl Outcome {
-    /// Count and NAR bytes of what was published.
-    pub fn tally(&self) -> Tally {
-        let mut tally = Tally::default();
-        for (_, narinfo) in &self.pushed {
-            tally.add(narinfo.nar_size());
-        }
-        tally
-    }
-
-    /// Bytes stored for what was published, compressed.
-    pub fn file_bytes(&self) -> u64 {
-        self.pushed.iter().filter_map(|(_, narinfo)| narinfo.file_size()).sum()
-    }
 }
 
 /// One push to one target.
@@ -157,7 +154,7 @@ impl Push<'_> {
             again: Vec::new(),
             objects: HashMap::new(),
             publishable: Vec::new(),
-            unavailable: 0,
+            unavailable: Vec::new(),
             stored: HashMap::new(),
             outcome: Outcome::default(),
         };
@@ -169,7 +166,8 @@ impl Push<'_> {
 enum Report {
     Packed(PathIndex, Result<PackedNar, PackError>),
     Sent(PathIndex, StoredNar, Result<(), WriteError>),
-    Published(PathIndex, Result<Box<NarInfo>, WriteError>),
+    /// With the size of what is stored for the path.
+    Published(PathIndex, Result<u64, WriteError>),
 }
 
 /// What is known of an object that this run has to do with.
@@ -198,8 +196,8 @@ struct Run<'a> {
     objects: HashMap<ObjectName, Object>,
     /// Narinfos that may be written, and wait for a place.
     publishable: Vec<PathIndex>,
-    /// How many writes in a row found nobody to take them.
-    unavailable: usize,
+    /// The writes in a row that found nobody to take them: failures of these paths, or of the whole target.
+    unavailable: Vec<(PathIndex, Failure)>,
     /// Where the NARs of unpublished paths are.
     stored: HashMap<PathIndex, StoredNar>,
     outcome: Outcome,
@@ -230,6 +228,7 @@ impl Run<'_> {
                 None => break,
             }
         }
+        self.settle_unavailable();
         self.outcome.unfinished = self.schedule.unfinished().collect();
         self.outcome
     }
@@ -281,7 +280,7 @@ impl Run<'_> {
                 };
                 match result {
                     Ok(()) => {
-                        self.unavailable = 0;
+                        self.settle_unavailable();
                         self.objects.insert(stored.name.clone(), Object::There);
                         for (other, stored) in same {
                             self.uploaded(other, stored);
@@ -297,14 +296,13 @@ impl Run<'_> {
             Report::Published(index, result) => {
                 self.sending -= 1;
                 match result {
-                    Ok(narinfo) => {
-                        self.unavailable = 0;
-                        self.reporter.emit(Event::PathPushed {
-                            path: self.info(index).base_name(),
-                            nar_bytes: narinfo.nar_size(),
-                            file_bytes: narinfo.file_size().unwrap_or_default(),
-                        });
-                        self.outcome.pushed.push((index, *narinfo));
+                    Ok(file_bytes) => {
+                        self.settle_unavailable();
+                        let nar_bytes = self.info(index).nar_size;
+                        let path = self.info(index).base_name();
+                        self.reporter.emit(Event::PathPushed { path, nar_bytes, file_bytes });
+                        self.outcome.pushed.add(nar_bytes);
+                        self.outcome.file_bytes += file_bytes;
                         self.publishable.extend(self.schedule.published(index));
                     }
                     Err(error) => self.fail(index, error.into()),
@@ -324,10 +322,32 @@ impl Run<'_> {
         self.push.closure.info(index)
     }
 
+    /// Takes a failure: of the path alone, or of the whole target, which then is not asked again.
     fn fail(&mut self, index: PathIndex, failure: Failure) {
-        if self.outcome.stopped.is_none() && self.concerns_whole_target(&failure) {
-            self.outcome.stopped = Some(Stop::Target(failure.to_string()));
+        let reach = failure.reach();
+        if reach == Reach::Object {
+            return self.fail_alone(index, failure);
         }
+        // Once the push is stopped, what the target did not take is not finished: there is nothing to say of each path.
+        if self.outcome.stopped.is_some() {
+            return;
+        }
+        if reach == Reach::Cache || self.unavailable.len() + 1 >= GIVE_UP_AFTER {
+            self.unavailable.clear();
+            self.outcome.stopped = Some(Stop::Target(Box::new(failure)));
+        } else {
+            self.unavailable.push((index, failure));
+        }
+    }
+
+    /// The target took something since, or nobody will ask it again: what it did not take has failed.
+    fn settle_unavailable(&mut self) {
+        for (index, failure) in std::mem::take(&mut self.unavailable) {
+            self.fail_alone(index, failure);
+        }
+    }
+
+    fn fail_alone(&mut self, index: PathIndex, failure: Failure) {
         // What was blocked while it was under way is told as that already.
         let Some(above) = self.schedule.failed(index) else { return };
         let path = self.info(index).base_name();
@@ -337,24 +357,6 @@ impl Run<'_> {
             self.outcome.blocked.push((blocked, index));
         }
         self.outcome.failed.push((index, failure));
-    }
-
-    /// Whether there is no point in trying the other paths.
-    fn concerns_whole_target(&mut self, failure: &Failure) -> bool {
-        let reach = match failure {
-            Failure::Write(error) => error.reach(),
-            // No room for temporary files: every large path would fail the same way.
-            Failure::Pack(PackError::Staging { .. }) => Reach::Cache,
-            Failure::Pack(_) | Failure::Narinfo(_) => Reach::Object,
-        };
-        match reach {
-            Reach::Object => false,
-            Reach::PerhapsCache => {
-                self.unavailable += 1;
-                self.unavailable >= GIVE_UP_AFTER
-            }
-            Reach::Cache => true,
-        }
     }
 
     fn pack(&mut self, index: PathIndex) {
@@ -404,7 +406,7 @@ impl Run<'_> {
         self.work.spawn(async move {
             let body = UploadBody::Bytes(narinfo.to_canonical_bytes().into());
             let result = target.put(&name, body, &|_| {}).await;
-            Report::Published(index, result.map(|()| Box::new(narinfo)))
+            Report::Published(index, result.map(|()| stored.file_size))
         });
     }
 }

@@ -128,6 +128,12 @@ fn a_target_that_this_user_may_not_write_is_named() {
         outcome.complains(&[target.to_str().unwrap(), "ermission denied"]);
     }
     assert_eq!(files_below(&closed), Vec::<String>::new());
+    // One that may not even be read has nothing to do with logins.
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    let outcome = scene.push().to(&closed).unprivileged(&scene.store).run().expect(3);
+    let outcome = outcome.complains(&["ermission denied", "another cache"]);
+    assert!(!outcome.output().contains("netrc"), "{outcome}");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Runs the program in a mount namespace where `./full` is a file system of this size, and copies what it holds then to `./rescued`.
@@ -161,7 +167,9 @@ fn a_full_disk_is_named_and_leaves_a_closed_cache() {
     }
     // For humans too.
     let outcome = on_a_small_disk(&scene, "200k", &["push-closure", &scene.top, "--to", "./full"]);
-    drop(outcome.says(&["No space left on device", "error:"]));
+    let outcome = outcome.complains(&["No space left on device", "make room"]);
+    let error = outcome.stderr().lines().find(|line| line.starts_with("error:")).unwrap().to_owned();
+    assert_eq!(error.matches("/full").count(), 1, "{outcome}");
 }
 
 #[test]

@@ -26,8 +26,14 @@ fn a_server_that_refuses_is_named_with_its_own_words() {
         server.rule(Rule::method("PUT", Answer::status(status).with_body(words.clone())));
         let outcome = push_against(&scene, &server, &[]).expect(3);
         outcome.complains(&[&status.to_string(), &words, &server.url]);
+        // For humans: once, and with what to do about it.
+        let outcome = scene.push().to(&server.url).run().expect(3);
+        assert_eq!(outcome.output().matches(&words).count(), 1, "{outcome}");
+        let hint = if status == 405 { "dav_methods" } else { "netrc" };
+        let outcome = outcome.complains(&[hint]);
+        assert!(!outcome.output().contains("failed"), "it is the target's failure, not a path's\n{outcome}");
         let asked = server.count(|exchange| exchange.method == "PUT");
-        assert!(asked < 24, "a refusal is found out once, not per path: {asked} requests");
+        assert!(asked < 2 * 24, "a refusal is found out once, not per path: {asked} requests");
         assert_eq!(scene.is_closed().entries.len(), 0);
     }
 }
@@ -82,6 +88,7 @@ fn nginx_that_takes_no_put_or_no_large_body_is_understood() {
     let target = outcome.target();
     assert_eq!(names(&target, "failed"), scene.names_of(["big"]));
     assert!(target["failed"][0]["error"].as_str().unwrap().contains("413"), "{target:#}");
+    drop(outcome.complains(&["client_max_body_size"]));
     assert_eq!(scene.is_closed().paths(), scene.names_of(["base"]));
 
     let other = Scene::diamond();
@@ -97,6 +104,7 @@ fn a_server_that_always_fails_is_given_up() {
         server.rule(Rule::method("PUT", Answer::status(status).with_body("we are <b>sorry</b>")));
         let outcome = push_against(&scene, &server, &[]);
         assert!(matches!(outcome.status.code(), Some(1 | 3)), "{outcome}");
+        assert_eq!(count(&outcome.target(), "unfinished"), 4, "{outcome}");
         let outcome = outcome.says(&[&status.to_string()]);
         assert!(server.count(|exchange| exchange.method == "PUT") > 1, "it is tried again\n{outcome}");
         assert_eq!(scene.is_closed().entries.len(), 0);

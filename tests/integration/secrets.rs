@@ -79,7 +79,7 @@ fn a_wrong_password_is_not_shown_either() {
     server.require_login("Basic another");
     let outcome = scene.push().to(&server.url).args(["-vv"]).run().expect(3);
     shows_no(&[PASSWORD], &outcome);
-    outcome.complains(&["401", "netrc"]);
+    outcome.complains(&["401", "the login for this host in netrc was refused"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::cache::local::LocalCacheError;
 use crate::cache::{KeyError, WriteError};
 use crate::net::HttpError;
 use crate::plan::Tally;
+use crate::push::Failure;
 use crate::text;
 
 /// Why a target did not get everything.
@@ -72,7 +73,7 @@ pub enum TargetError {
     #[error(transparent)]
     Http(#[from] HttpError),
     /// It cannot be written.
-    #[error("cannot write to {url}: {source}")]
+    #[error("{}{source}", at(.url, .source))]
     Write {
         /// The target.
         url: String,
@@ -81,16 +82,29 @@ pub enum TargetError {
         source: WriteError,
     },
     /// It took some paths, and then no more.
-    #[error("the push to {url} was stopped: {reason}")]
+    #[error("the push was stopped: {}{failure}", of(.url, .failure))]
     Stopped {
         /// The target.
         url: String,
-        /// Why.
-        reason: String,
+        /// What the first path met that found out.
+        #[source]
+        failure: Box<Failure>,
     },
     /// Somebody interrupted the push.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// The target's URL before a failure to write, unless the failure names the file already.
+fn at(url: &str, error: &WriteError) -> String {
+    if matches!(error, WriteError::File { .. }) { String::new() } else { format!("cannot write to {url}: ") }
+}
+
+fn of(url: &str, failure: &Failure) -> String {
+    match failure {
+        Failure::Write(error) => at(url, error),
+        Failure::Pack(_) | Failure::Narinfo(_) => String::new(),
+    }
 }
 
 /// Paths that were pushed.
@@ -158,6 +172,9 @@ pub struct TargetReport {
     pub pushed: Pushed,
     /// What failed.
     pub failed: Vec<FailedPath>,
+    /// The first failure, which says what to do.
+    #[serde(skip)]
+    pub failure: Option<Failure>,
     /// What was withheld.
     pub blocked: Vec<BlockedPath>,
     /// What was not attempted or not finished.

@@ -19,7 +19,7 @@ use crate::event::{Event, Reporter};
 use crate::graph::{Closure, PathIndex};
 use crate::jobs::{LocalNix, unless};
 use crate::net::{HttpSettings, UploadBody};
-use crate::plan::{Class, Holdings, Plan};
+use crate::plan::{Class, Holdings, Plan, Tally};
 use crate::push::engine::Stop;
 use crate::push::verify::{Verdict, Verification};
 use crate::push::{Outcome, Push};
@@ -67,6 +67,10 @@ impl TargetPush<'_> {
         let (is_new_cache, known) = unless(interrupted, asked).await.ok_or(TargetError::Interrupted)??;
         let plan = Plan::new(self.closure, &known.target, &known.upstream, &self.request.filter);
         self.announce(&plan);
+        if !self.request.dry_run {
+            // Until something else is known of it.
+            self.report.unfinished = self.report.push;
+        }
         self.require_signatures(&plan, key.as_ref())?;
         if self.request.dry_run {
             return Ok(());
@@ -84,7 +88,7 @@ impl TargetPush<'_> {
             limits: self.request.limits,
             temporary: self.request.temporary.clone(),
         };
-        let outcome = if self.report.push.paths == 0 {
+        let mut outcome = if self.report.push.paths == 0 {
             Outcome::default()
         } else {
             let url = url.to_string();
@@ -92,10 +96,13 @@ impl TargetPush<'_> {
                 .await
                 .map_err(|source| TargetError::Write { url, source })?
         };
-        self.note(&outcome);
-        match outcome.stopped {
+        let stopped = outcome.stopped.take();
+        self.note(outcome);
+        match stopped {
             Some(Stop::Interrupted) => return Err(TargetError::Interrupted),
-            Some(Stop::Target(reason)) => return Err(TargetError::Stopped { url: url.to_string(), reason }),
+            Some(Stop::Target(failure)) => {
+                return Err(TargetError::Stopped { url: url.to_string(), failure });
+            }
             None => {}
         }
         if !self.request.skip_verification {
@@ -313,10 +320,9 @@ impl TargetPush<'_> {
         })
     }
 
-    fn note(&mut self, outcome: &Outcome) {
-        let tally = outcome.tally();
-        self.report.pushed =
-            Pushed { paths: tally.paths, nar_bytes: tally.nar_bytes, file_bytes: outcome.file_bytes() };
+    fn note(&mut self, outcome: Outcome) {
+        let Tally { paths, nar_bytes } = outcome.pushed;
+        self.report.pushed = Pushed { paths, nar_bytes, file_bytes: outcome.file_bytes };
         self.report.failed = outcome
             .failed
             .iter()
@@ -328,9 +334,11 @@ impl TargetPush<'_> {
             .map(|(index, by)| BlockedPath { path: self.shown(*index), by: self.shown(*by) })
             .collect();
         self.report.blocked.extend(blocked);
+        self.report.unfinished = Tally::default();
         for index in &outcome.unfinished {
             self.report.unfinished.add(self.closure.info(*index).nar_size);
         }
+        self.report.failure = outcome.failed.into_iter().next().map(|(_, failure)| failure);
     }
 
     async fn verify(
