@@ -1,4 +1,4 @@
-//! Asking a cache for many narinfos at once.
+//! Asking a cache for many paths at once.
 
 use std::sync::Arc;
 
@@ -13,61 +13,126 @@ use crate::event::{Event, Reporter};
 /// How many questions are open at a time.
 const WIDTH: usize = 64;
 
-/// After so many unanswered questions without a single answer, a cache is taken to be down.
+/// After so many questions in a row that nobody answered, a cache is taken to be down.
 const GIVE_UP_AFTER: usize = 3;
 
 /// Asks for each of `paths`, in any order; answers come in the order of `paths`. A narinfo with a problem is broken.
 ///
-/// A cache that answers nothing at all is not asked for the rest: see [`probe`].
-pub async fn narinfos(
+/// What is kept of a narinfo is for `keep` to say, so that thousands of them need not be in memory together. A cache that
+/// goes down is not asked for the rest: see [`ask`].
+pub async fn narinfos<T>(
     cache: &Arc<dyn BinaryCache>,
     store_dir: &StoreDir,
     paths: &[&StorePath],
     reporter: &Reporter,
-) -> Vec<Answer<NarInfo>> {
-    let answers = probe(cache, store_dir, paths, reporter).await;
-    paths.iter().zip(answers).map(|(path, answer)| narinfo::sound(path, answer)).collect()
+    mut keep: impl FnMut(NarInfo) -> T,
+) -> Vec<Answer<T>> {
+    lookup(cache, store_dir, paths, reporter, |place, answer| {
+        narinfo::sound(paths[place], answer).map(&mut keep)
+    })
+    .await
 }
 
 /// Asks for each of `paths`, in any order; answers come in the order of `paths`, with what is wrong with a narinfo.
 ///
-/// A cache that answers nothing at all is not asked for the rest: every further path gets the same
-/// [`Answer::Unreachable`].
+/// A cache that goes down is not asked for the rest: see [`ask`].
 pub async fn probe(
     cache: &Arc<dyn BinaryCache>,
     store_dir: &StoreDir,
     paths: &[&StorePath],
     reporter: &Reporter,
 ) -> Vec<Answer<Result<NarInfo, NarinfoProblem>>> {
+    lookup(cache, store_dir, paths, reporter, |_, answer| answer).await
+}
+
+async fn lookup<T>(
+    cache: &Arc<dyn BinaryCache>,
+    store_dir: &StoreDir,
+    paths: &[&StorePath],
+    reporter: &Reporter,
+    mut keep: impl FnMut(usize, Answer<Result<NarInfo, NarinfoProblem>>) -> Answer<T>,
+) -> Vec<Answer<T>> {
     let url = cache.url().to_string();
     reporter.emit(Event::LookupStarted { cache: url.clone(), paths: paths.len() });
-    let mut answers: Vec<Option<Answer<_>>> = vec![None; paths.len()];
-    let (mut answered, mut unanswered) = (0, 0);
-    let mut down: Option<Words> = None;
-    {
-        let questions = paths.iter().enumerate().map(|(place, path)| async move {
-            (place, narinfo::probe(cache.as_ref(), store_dir, path).await)
-        });
-        let mut stream = std::pin::pin!(futures_util::stream::iter(questions).buffer_unordered(WIDTH));
-        while let Some((place, answer)) = stream.next().await {
-            reporter.emit(Event::LookupAnswered { cache: url.clone() });
-            match &answer {
-                Answer::Unreachable(reason) => {
-                    unanswered += 1;
-                    if answered == 0 && unanswered >= GIVE_UP_AFTER {
-                        down = Some(reason.clone());
-                    }
-                }
-                _ => answered += 1,
-            }
-            answers[place] = Some(answer);
-            if down.is_some() {
-                break;
-            }
+    let questions = paths.iter().map(|path| narinfo::probe(cache.as_ref(), store_dir, path));
+    let mut held = 0;
+    let answers = ask(questions, |place, answer| {
+        reporter.emit(Event::LookupAnswered { cache: url.clone() });
+        held += usize::from(matches!(answer, Answer::Present(Ok(_))));
+        keep(place, answer)
+    })
+    .await;
+    reporter.emit(Event::LookupFinished { cache: url, held });
+    answers
+}
+
+/// Asks one cache many questions, some at a time. Each answer goes through `keep` as it comes; what is kept is given back in
+/// the order of the questions.
+///
+/// When three questions in a row (in the order in which they end) are not answered, the cache is down: every further one
+/// gets the same [`Answer::Unreachable`], so that a dead cache costs one wait and not one a path.
+pub async fn ask<U, T, Q: Future<Output = Answer<U>>>(
+    questions: impl ExactSizeIterator<Item = Q>,
+    mut keep: impl FnMut(usize, Answer<U>) -> Answer<T>,
+) -> Vec<Answer<T>> {
+    let mut answers: Vec<Option<Answer<T>>> = std::iter::repeat_with(|| None).take(questions.len()).collect();
+    let questions = questions.enumerate().map(|(place, question)| async move { (place, question.await) });
+    let mut stream = std::pin::pin!(futures_util::stream::iter(questions).buffer_unordered(WIDTH));
+    let mut unanswered = 0;
+    let mut down = Words::from("not asked".to_owned());
+    while let Some((place, answer)) = stream.next().await {
+        if let Answer::Unreachable(reason) = &answer {
+            unanswered += 1;
+            down = reason.clone();
+        } else {
+            unanswered = 0;
+        }
+        answers[place] = Some(keep(place, answer));
+        if unanswered >= GIVE_UP_AFTER {
+            break;
         }
     }
-    let held = answers.iter().filter(|answer| matches!(answer, Some(Answer::Present(Ok(_))))).count();
-    reporter.emit(Event::LookupFinished { cache: url, held });
-    let unasked = down.unwrap_or_else(|| "not asked".to_owned().into());
-    answers.into_iter().map(|answer| answer.unwrap_or_else(|| Answer::Unreachable(unasked.clone()))).collect()
+    answers.into_iter().map(|answer| answer.unwrap_or_else(|| Answer::Unreachable(down.clone()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn down<T>() -> Answer<T> {
+        Answer::Unreachable("down".to_owned().into())
+    }
+
+    /// Asks 1000 questions, which `answer` answers at once; gives how many were asked, and the answers.
+    async fn asked(answer: impl Fn(usize) -> Answer<usize>) -> (usize, Vec<Answer<usize>>) {
+        let count = Cell::new(0);
+        let questions = (0..1000).map(|place| {
+            let (count, answer) = (&count, &answer);
+            async move {
+                count.set(count.get() + 1);
+                answer(place)
+            }
+        });
+        let answers = ask(questions, |_, answer| answer).await;
+        (count.get(), answers)
+    }
+
+    #[tokio::test]
+    async fn a_cache_that_goes_down_is_not_asked_for_the_rest() {
+        let (count, answers) = asked(|place| if place < 500 { Answer::Present(place) } else { down() }).await;
+        assert!((500..=500 + GIVE_UP_AFTER + WIDTH).contains(&count), "{count} questions");
+        assert_eq!(answers.len(), 1000);
+        assert!(answers[..500].iter().enumerate().all(|(place, answer)| *answer == Answer::Present(place)));
+        assert!(answers[500..].iter().all(|answer| *answer == down()));
+    }
+
+    #[tokio::test]
+    async fn a_cache_that_answers_now_and_then_is_asked_to_the_end() {
+        let answer = |place: usize| if place.is_multiple_of(3) { Answer::Absent } else { down() };
+        let (count, answers) = asked(answer).await;
+        assert_eq!(count, 1000);
+        assert!(answers.iter().enumerate().all(|(place, got)| *got == answer(place)));
+    }
 }

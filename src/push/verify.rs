@@ -75,7 +75,9 @@ impl Verification<'_> {
                 .partition(|path| known.contains_key(path) || self.served_upstream.contains(path));
             let mut narinfos: Vec<NarInfo> = here.iter().filter_map(|path| known.remove(path)).collect();
             let questions: Vec<&StorePath> = asked.iter().collect();
-            let answers = presence::narinfos(self.target, self.store_dir, &questions, reporter).await;
+            let answers =
+                presence::narinfos(self.target, self.store_dir, &questions, reporter, |narinfo| narinfo)
+                    .await;
             let mut missing = Vec::new();
             for (path, answer) in asked.iter().zip(answers) {
                 match answer {

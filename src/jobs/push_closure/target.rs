@@ -259,7 +259,8 @@ impl TargetPush<'_> {
         indices: &[PathIndex],
     ) -> Vec<(PathIndex, Answer<NarInfo>)> {
         let paths: Vec<&StorePath> = indices.iter().map(|index| &self.closure.info(*index).path).collect();
-        let answers = presence::narinfos(cache, self.local.store.dir(), &paths, self.reporter).await;
+        let answers =
+            presence::narinfos(cache, self.local.store.dir(), &paths, self.reporter, |narinfo| narinfo).await;
         indices.iter().copied().zip(answers).collect()
     }
 
