@@ -109,6 +109,11 @@ impl Closure {
         (0..self.paths.len()).map(PathIndex::at)
     }
 
+    /// The member at a position of the order.
+    pub fn member(&self, position: usize) -> Option<PathIndex> {
+        (position < self.paths.len()).then(|| PathIndex::at(position))
+    }
+
     /// The registration of a member.
     pub fn info(&self, index: PathIndex) -> &PathInfo {
         &self.paths[index.position()]

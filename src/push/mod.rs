@@ -2,11 +2,13 @@
 //!
 //! [`pack()`](pack::pack) turns a store object into a compressed NAR and checks it against the registration on the way;
 //! [`engine`] runs many of them at once and writes narinfos in the order that [`crate::plan::Schedule`] allows;
-//! [`verify`] proves from the read side that Nix can fetch what was pushed.
+//! [`reading`] remembers what the target serves; [`verify`] proves from the read side that Nix can fetch what was pushed.
 
 pub mod engine;
 pub mod pack;
+pub mod reading;
 pub mod verify;
 
 pub use engine::{Failure, Limits, Outcome, Push};
 pub use pack::{Method, PackError, PackSettings};
+pub use reading::{Reading, Trusted};

@@ -265,6 +265,60 @@ fn an_answer_without_end_is_cut_off() {
     }
 }
 
+/// Changes the references of a path's narinfo in the cache, to what another build of it might have.
+fn refer(scene: &Scene, path: &str, references: &str) {
+    let file = scene.cache.join(format!("{}.narinfo", crate::support::cache::hash_part(path)));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let line = text.lines().find(|line| line.starts_with("References:")).unwrap();
+    let changed = text.replace(line, &format!("References: {references}"));
+    let hash = text.lines().find(|line| line.starts_with("NarHash:")).unwrap();
+    let changed = changed.replace(hash, &format!("NarHash: sha256:{}", "0".repeat(52)));
+    std::fs::write(file, changed).unwrap();
+}
+
+#[test]
+fn large_narinfos_are_not_kept_in_memory() {
+    let scene = Scene::signed(a_nix(), &project::wide(150, 10), "top");
+    scene.push_to(scene.url()).run().expect(0);
+    // Just below a megabyte each.
+    let references: Vec<String> = (0..20_000).map(|n| format!("{n:032}-someone-else")).collect();
+    for path in &scene.closure {
+        refer(&scene, path, &references.join(" "));
+    }
+    let outcome = scene.push_to(scene.url()).watch_memory().run().expect(1);
+    assert!(outcome.peak_memory < 180_000_000, "{}", outcome.peak_memory);
+    drop(outcome.says(&["outside of the closure"]));
+}
+
+#[test]
+fn a_cache_that_refers_to_new_paths_without_end_is_left_after_some_thousand() {
+    let scene = Scene::diamond();
+    scene.push_to(scene.url()).run().expect(0);
+    refer(&scene, &scene.path("base"), &format!("{}-x", "0".repeat(32)));
+    let server = Server::new(&scene.cache);
+    let (cache, store_dir) = (scene.cache.clone(), scene.store.dir_text());
+    let next = std::sync::atomic::AtomicUsize::new(1);
+    let answer = move |path: &str| {
+        let file = cache.join(path.trim_start_matches('/'));
+        let hash = path.trim_start_matches('/').trim_end_matches(".narinfo").to_owned();
+        if file.exists() || hash.len() != 32 {
+            return;
+        }
+        let first = next.fetch_add(3, std::sync::atomic::Ordering::SeqCst);
+        let references: Vec<String> = (first..first + 3).map(|n| format!("{n:032}-x")).collect();
+        let text = format!(
+            "StorePath: {store_dir}/{hash}-x\nURL: nar/{hash}.nar\nCompression: none\nFileHash: sha256:{hash:0>52}\n\
+             FileSize: 1\nNarHash: sha256:{hash:0>52}\nNarSize: 1\nReferences: {}\n",
+            references.join(" ")
+        );
+        std::fs::write(file, text).unwrap();
+    };
+    server.rule(Rule::on("GET", Kind::Narinfo, Answer::Before(Arc::new(answer))));
+    let outcome = push_against(&scene, &server, &[]).expect(1);
+    drop(outcome.says(&["outside of the closure"]));
+    assert!(server.log().len() < 20_000);
+}
+
 #[test]
 fn an_answer_that_unpacks_without_end_is_cut_off() {
     let bomb = std::process::Command::new("sh")

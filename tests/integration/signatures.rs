@@ -33,10 +33,71 @@ fn one_unsigned_path_among_signed_ones_is_named() {
     assert!(outcome.stderr().contains(crate::support::nix::base(&scene.path("right"))), "{outcome}");
     assert!(!outcome.stderr().contains(crate::support::nix::base(&scene.path("left"))), "{outcome}");
     assert!(!scene.cache.exists());
-    // Where the target has it already, nothing is left unsigned.
+    // Where the target has it already, this push leaves nothing unsigned; but Nix will not take it.
     scene.store.run("nix", &["copy", "--to", &scene.url(), &scene.path("right")]);
-    scene.push_to(scene.url()).run().expect(0);
+    let target = scene.push_to(scene.url()).run().expect(1).target();
+    assert_eq!((count(&target, "pushed"), target["verified"].as_bool()), (2, Some(false)));
     scene.is_complete();
+}
+
+#[test]
+fn what_lies_unsigned_in_the_target_is_not_called_fetchable_until_it_is_signed() {
+    with_every_nix(|nix| {
+        let scene = Scene::unsigned(nix, &project::diamond(), "top");
+        scene.push_to(scene.url()).arg("--allow-unsigned").run().expect(0);
+        let push = || scene.push_to(scene.url()).arg("--sign-key-file").arg(&scene.key.file);
+        let outcome = push().run().expect(1);
+        let target = outcome.target();
+        assert_eq!((count(&target, "present"), target["verified"].as_bool()), (4, Some(false)));
+        let problems = target["problems"].as_array().unwrap();
+        assert!(problems[0].as_str().unwrap().contains("carries no signature"), "{target:#}");
+        assert_eq!(problems.len(), 4, "{target:#}");
+        let warning = outcome.json()["warnings"][0].as_str().unwrap().to_owned();
+        assert!(warning.contains("4 paths"), "{warning}");
+
+        // What the warning says mends it.
+        let (_, command) = warning.split_once("nix store sign").unwrap();
+        let key = scene.key.file.to_str().unwrap();
+        let words = command.split_whitespace().map(|word| if word == "FILE" { key } else { word });
+        scene.store.run("nix", &["store", "sign"].into_iter().chain(words).collect::<Vec<_>>());
+        let outcome = push().run().expect(0);
+        assert_eq!(outcome.target()["verified"], true);
+        assert_eq!(outcome.json()["warnings"], serde_json::json!([]));
+        // Where signatures do not matter, nothing is amiss either.
+        let other = scene.store.scratch.join("other");
+        scene.push_to(&other).arg("--allow-unsigned").run().expect(0);
+        let again = scene.push_to(&other).arg("--allow-unsigned").run().expect(0);
+        assert_eq!(again.json()["warnings"], serde_json::json!([]));
+    });
+}
+
+#[test]
+fn signatures_by_keys_that_are_not_trusted_here_are_for_others_to_judge() {
+    let mut scene = Scene::diamond();
+    let other = scene.store.key("other-1");
+    scene.store.set("trusted-public-keys", other.public);
+    for pushed in [4, 0] {
+        let target = scene.push_to(scene.url()).run().expect(0).target();
+        assert_eq!((count(&target, "pushed"), target["verified"].as_bool()), (pushed, Some(true)));
+    }
+}
+
+#[test]
+fn a_signature_in_the_name_of_a_trusted_key_that_is_not_valid_is_found() {
+    let scene = Scene::diamond();
+    scene.push_to(scene.url()).run().expect(0);
+    let file = |name: &str| {
+        scene.cache.join(format!("{}.narinfo", crate::support::cache::hash_part(&scene.path(name))))
+    };
+    let signature = |name: &str| {
+        let text = fs::read_to_string(file(name)).unwrap();
+        text.lines().find(|line| line.starts_with("Sig: ")).unwrap().to_owned()
+    };
+    let text = fs::read_to_string(file("left")).unwrap();
+    fs::write(file("left"), text.replace(&signature("left"), &signature("right"))).unwrap();
+    let target = scene.push_to(scene.url()).run().expect(1).target();
+    let problem = target["problems"][0].as_str().unwrap();
+    assert!(problem.contains("-left") && problem.contains("store-1"), "{problem}");
 }
 
 #[test]

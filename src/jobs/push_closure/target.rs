@@ -1,6 +1,5 @@
 //! One target: ask, plan, push, read back.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use nix_derivation::StorePath;
@@ -18,11 +17,11 @@ use crate::cache::{
 use crate::event::{Event, Reporter};
 use crate::graph::{Closure, PathIndex};
 use crate::jobs::{LocalNix, unless};
-use crate::net::{HttpSettings, UploadBody};
+use crate::net::{HttpError, HttpSettings, UploadBody};
 use crate::plan::{Class, Holdings, Plan, Tally};
 use crate::push::engine::Stop;
 use crate::push::verify::{Verdict, Verification};
-use crate::push::{Outcome, Push};
+use crate::push::{Outcome, Push, Reading, Trusted};
 use crate::text;
 
 /// A push to one target under way.
@@ -36,14 +35,17 @@ pub(super) struct TargetPush<'a> {
 }
 
 /// What the caches said before anything moved.
-struct Known {
+struct Known<'a> {
     target: Holdings,
-    /// Narinfos that the target served.
-    narinfos: Vec<NarInfo>,
+    /// What the target's narinfos say.
+    reading: Reading<'a>,
     upstream: Holdings,
 }
 
-impl TargetPush<'_> {
+/// An upstream, and whose word counts for it.
+type Upstream = (Arc<dyn BinaryCache>, Trusted);
+
+impl<'a> TargetPush<'a> {
     /// Pushes, noting in the report how far it came.
     pub(super) async fn run(
         &mut self,
@@ -57,12 +59,14 @@ impl TargetPush<'_> {
         let upstreams = target
             .upstreams
             .iter()
-            .map(|upstream| cache::open(upstream, self.http))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|upstream| Ok((cache::open(upstream, self.http)?, self.trusted(upstream, None))))
+            .collect::<Result<Vec<Upstream>, HttpError>>()?;
+        let mut trusted = self.trusted(&url, key.as_ref());
+        trusted.whole_cache |= self.request.allow_unsigned;
 
         let asked = async {
             let is_new_cache = !self.check_cache_info(cache.as_ref()).await?;
-            Ok::<_, TargetError>((is_new_cache, self.ask(&cache, &upstreams, !is_new_cache).await?))
+            Ok::<_, TargetError>((is_new_cache, self.ask(&cache, &upstreams, trusted, !is_new_cache).await?))
         };
         let (is_new_cache, known) = unless(interrupted, asked).await.ok_or(TargetError::Interrupted)??;
         let plan = Plan::new(self.closure, &known.target, &known.upstream, &self.request.filter);
@@ -72,6 +76,7 @@ impl TargetPush<'_> {
             self.report.unfinished = self.report.push;
         }
         self.require_signatures(&plan, key.as_ref())?;
+        self.warn_of_unsigned(&known.reading);
         if self.request.dry_run {
             return Ok(());
         }
@@ -106,7 +111,7 @@ impl TargetPush<'_> {
             None => {}
         }
         if !self.request.skip_verification {
-            let verified = self.verify(&cache, &upstreams, &plan, known);
+            let verified = self.verify(&cache, &upstreams, &plan, known.reading);
             unless(interrupted, verified).await.ok_or(TargetError::Interrupted)?;
         }
         Ok(())
@@ -156,26 +161,32 @@ impl TargetPush<'_> {
         written.map_err(|source| TargetError::Write { url: url.to_string(), source })
     }
 
+    /// Whose word counts for a cache.
+    fn trusted(&self, url: &CacheUrl, key: Option<&SigningKey>) -> Trusted {
+        let trust = &self.local.settings.trust;
+        let keys = trust.public_keys.iter().cloned().chain(key.map(SigningKey::trusted)).collect();
+        Trusted { keys, whole_cache: url.is_trusted() || !trust.require_signatures }
+    }
+
     /// Asks the target for everything, and the upstreams for what it does not have.
     async fn ask(
         &self,
         target: &Arc<dyn BinaryCache>,
-        upstreams: &[Arc<dyn BinaryCache>],
+        upstreams: &[Upstream],
+        trusted: Trusted,
         is_readable: bool,
-    ) -> Result<Known, TargetError> {
+    ) -> Result<Known<'a>, TargetError> {
         let mut known = Known {
             target: Holdings::none(self.closure),
-            narinfos: Vec::new(),
+            reading: Reading::new(self.closure, trusted),
             upstream: Holdings::none(self.closure),
         };
         let everything: Vec<PathIndex> = self.closure.indices().collect();
         let mut denied = None;
-        for (index, answer) in self.narinfos(target, &everything).await {
+        let reading = &mut known.reading;
+        for (index, answer) in self.narinfos(target, &everything, |narinfo| reading.take(&narinfo)).await {
             match answer {
-                Answer::Present(narinfo) => {
-                    known.target.add(index);
-                    known.narinfos.push(narinfo);
-                }
+                Answer::Present(()) => known.target.add(index),
                 Answer::Absent => {}
                 // A bucket that may not be listed says 403 for what is not there.
                 Answer::Denied(words) if is_readable => denied = Some(words),
@@ -193,14 +204,14 @@ impl TargetPush<'_> {
         if let Some(words) = denied {
             self.reporter.warn(format!("narinfos that may not be read are taken as absent: {words}"));
         }
-        for upstream in upstreams {
+        for (upstream, trusted) in upstreams {
             let missing: Vec<PathIndex> = everything
                 .iter()
                 .copied()
                 .filter(|index| !known.target.has(*index) && !known.upstream.has(*index))
                 .collect();
             if !missing.is_empty() {
-                self.ask_upstream(upstream, &missing, &mut known.upstream).await?;
+                self.ask_upstream(upstream, trusted, &missing, &mut known.upstream).await?;
             }
         }
         Ok(known)
@@ -209,6 +220,7 @@ impl TargetPush<'_> {
     async fn ask_upstream(
         &self,
         upstream: &Arc<dyn BinaryCache>,
+        trusted: &Trusted,
         missing: &[PathIndex],
         held: &mut Holdings,
     ) -> Result<(), TargetError> {
@@ -227,18 +239,14 @@ impl TargetPush<'_> {
                 return Err(TargetError::Upstream { url, reason: words.text });
             }
         }
-        let trust = &self.local.settings.trust;
-        let trusts_cache = upstream.url().is_trusted() || !trust.require_signatures;
-        let mut distrusted = 0;
-        for (index, answer) in self.narinfos(upstream, missing).await {
+        let (mut distrusted, mut unknown) = (0, Vec::new());
+        let is_usable = |narinfo| narinfo::is_usable(&narinfo, &trusted.keys, trusted.whole_cache);
+        for (index, answer) in self.narinfos(upstream, missing, is_usable).await {
             match answer {
-                Answer::Present(narinfo)
-                    if narinfo::is_usable(&narinfo, &trust.public_keys, trusts_cache) =>
-                {
-                    held.add(index);
-                }
-                Answer::Present(_) => distrusted += 1,
-                Answer::Absent | Answer::Broken(_) | Answer::Denied(_) => {}
+                Answer::Present(true) => held.add(index),
+                Answer::Present(false) => distrusted += 1,
+                Answer::Absent => {}
+                Answer::Broken(words) | Answer::Denied(words) => unknown.push(words),
                 Answer::Unreachable(words) => {
                     return Err(TargetError::Upstream { url, reason: words.text });
                 }
@@ -250,17 +258,23 @@ impl TargetPush<'_> {
                 text::count(distrusted, "path")
             ));
         }
+        if let Some(words) = unknown.first() {
+            self.reporter.warn(format!(
+                "the upstream {url} does not say whether it has {}, which therefore count as absent there: {words}",
+                text::count(unknown.len(), "path")
+            ));
+        }
         Ok(())
     }
 
-    async fn narinfos(
+    async fn narinfos<T>(
         &self,
         cache: &Arc<dyn BinaryCache>,
         indices: &[PathIndex],
-    ) -> Vec<(PathIndex, Answer<NarInfo>)> {
+        keep: impl FnMut(NarInfo) -> T,
+    ) -> Vec<(PathIndex, Answer<T>)> {
         let paths: Vec<&StorePath> = indices.iter().map(|index| &self.closure.info(*index).path).collect();
-        let answers =
-            presence::narinfos(cache, self.local.store.dir(), &paths, self.reporter, |narinfo| narinfo).await;
+        let answers = presence::narinfos(cache, self.local.store.dir(), &paths, self.reporter, keep).await;
         indices.iter().copied().zip(answers).collect()
     }
 
@@ -321,6 +335,22 @@ impl TargetPush<'_> {
         })
     }
 
+    /// Paths that the target has without a signature that anybody could trust stay so: a push writes no narinfo again.
+    fn warn_of_unsigned(&self, reading: &Reading<'_>) {
+        let distrusted = reading.distrusted();
+        if distrusted.is_empty() {
+            return;
+        }
+        let roots = self.closure.roots().iter().take(3).map(|index| self.shown(*index));
+        self.reporter.warn(format!(
+            "{} already in {url} without a valid signature, and Nix does not take them from there; this signs them: \
+             nix store sign --store {url} --key-file FILE --recursive {}",
+            text::count(distrusted.len(), "path") + if distrusted.len() == 1 { " is" } else { " are" },
+            roots.collect::<Vec<_>>().join(" "),
+            url = self.report.url,
+        ));
+    }
+
     fn note(&mut self, outcome: Outcome) {
         let Tally { paths, nar_bytes } = outcome.pushed;
         self.report.pushed = Pushed { paths, nar_bytes, file_bytes: outcome.file_bytes };
@@ -345,39 +375,28 @@ impl TargetPush<'_> {
     async fn verify(
         &mut self,
         cache: &Arc<dyn BinaryCache>,
-        upstreams: &[Arc<dyn BinaryCache>],
+        upstreams: &[Upstream],
         plan: &Plan,
-        known: Known,
+        reading: Reading<'_>,
     ) {
         if !(self.report.failed.is_empty() && self.report.blocked.is_empty()) {
             self.report.verified = Some(false);
             return;
         }
-        let path_of = |index: PathIndex| self.closure.info(index).path.clone();
-        let wanted: Vec<StorePath> =
-            plan.paths(self.closure, |class| class != Class::Excluded).map(path_of).collect();
+        let wanted: Vec<PathIndex> = plan.paths(self.closure, |class| class != Class::Excluded).collect();
         let verification = Verification {
             target: cache,
             upstreams,
             store_dir: self.local.store.dir(),
-            served_upstream: &plan
-                .paths(self.closure, |class| class == Class::Upstream)
-                .map(path_of)
-                .collect::<HashSet<_>>(),
-            known: known.narinfos,
-            registered: self
-                .closure
-                .indices()
-                .map(|index| self.closure.info(index))
-                .map(|info| (&info.path, info))
-                .collect(),
+            served_upstream: &plan.paths(self.closure, |class| class == Class::Upstream).collect(),
+            reading,
         };
         let verdict: Verdict = verification.run(&wanted, self.reporter).await;
         self.report.verified = Some(verdict.is_good());
         self.report.inconclusive = verdict.inconclusive;
         self.report.problems = verdict.problems;
         if verdict.more > 0 {
-            self.report.problems.push(format!("and {} more", text::count(verdict.more, "problem")));
+            self.report.problems.push(format!("and {}", text::count(verdict.more, "more problem")));
         }
     }
 }
