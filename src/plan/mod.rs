@@ -12,22 +12,32 @@ pub use schedule::Schedule;
 
 /// What a cache was found to hold of a closure: one entry a path, in the closure's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holdings(Vec<bool>);
+pub struct Holdings(Vec<Option<Box<[PathIndex]>>>);
 
 impl Holdings {
     /// Nothing is held.
     pub fn none(closure: &Closure) -> Self {
-        Self(vec![false; closure.len()])
+        Self(vec![None; closure.len()])
     }
 
-    /// Notes that a path is held.
+    /// Notes that a path is held, and with it what it needs nobody asks for.
     pub fn add(&mut self, index: PathIndex) {
-        self.0[index.position()] = true;
+        self.add_with(index, Vec::new());
+    }
+
+    /// Notes that a path is held, by a cache that says it refers to these members of the closure.
+    pub fn add_with(&mut self, index: PathIndex, references: Vec<PathIndex>) {
+        self.0[index.position()] = Some(references.into());
     }
 
     /// Whether a path is held.
     pub fn has(&self, index: PathIndex) -> bool {
-        self.0[index.position()]
+        self.0[index.position()].is_some()
+    }
+
+    /// What a held path refers to there.
+    fn references(&self, index: PathIndex) -> &[PathIndex] {
+        self.0[index.position()].as_deref().unwrap_or_default()
     }
 }
 
@@ -90,27 +100,27 @@ impl Plan {
     /// Decides the class of each path.
     ///
     /// A path that the target or an upstream serves is never excluded or blocked: filters say what to move, not what to
-    /// take away.
+    /// take away. But where the target refers from a path that it has to one that is excluded, it cannot serve the
+    /// former either, and what refers to that is blocked too.
     pub fn new(closure: &Closure, target: &Holdings, upstream: &Holdings, filter: &Filter) -> Self {
-        let mut classes: Vec<Class> = Vec::with_capacity(closure.len());
-        for index in closure.indices() {
-            let class = if target.has(index) {
-                Class::Present
-            } else if upstream.has(index) {
-                Class::Upstream
-            } else if !filter.keeps(&closure.info(index).base_name()) {
-                Class::Excluded
-            } else {
-                let culprit = closure.references(index).iter().find_map(|reference| {
-                    match classes[reference.position()] {
-                        Class::Excluded => Some(*reference),
-                        Class::Blocked { by } => Some(by),
-                        Class::Present | Class::Upstream | Class::Push => None,
-                    }
-                });
-                culprit.map_or(Class::Push, |by| Class::Blocked { by })
-            };
-            classes.push(class);
+        let mut classes: Vec<Class> = closure
+            .indices()
+            .map(|index| {
+                if target.has(index) {
+                    Class::Present
+                } else if upstream.has(index) {
+                    Class::Upstream
+                } else if filter.keeps(&closure.info(index).base_name()) {
+                    Class::Push
+                } else {
+                    Class::Excluded
+                }
+            })
+            .collect();
+        for (index, by) in unserved(closure, target, &classes) {
+            if classes[index.position()] == Class::Push {
+                classes[index.position()] = Class::Blocked { by };
+            }
         }
         Self { classes }
     }
@@ -139,8 +149,41 @@ impl Plan {
     }
 }
 
+/// Every path that cannot be fetched because of an excluded one, with that one.
+fn unserved(closure: &Closure, target: &Holdings, classes: &[Class]) -> Vec<(PathIndex, PathIndex)> {
+    // From the excluded paths upwards. The target may have another build of a path, with references of its own, so that the
+    // closure's order says nothing of them.
+    let mut referrers: Vec<Vec<PathIndex>> = vec![Vec::new(); closure.len()];
+    for index in closure.indices() {
+        let references = match classes[index.position()] {
+            Class::Present => target.references(index),
+            Class::Push => closure.references(index),
+            Class::Upstream | Class::Excluded | Class::Blocked { .. } => &[],
+        };
+        for reference in references {
+            referrers[reference.position()].push(index);
+        }
+    }
+    let mut found = Vec::new();
+    let mut is_found = vec![false; closure.len()];
+    for culprit in closure.indices().filter(|index| classes[index.position()] == Class::Excluded) {
+        let mut open = vec![culprit];
+        while let Some(next) = open.pop() {
+            for referrer in &referrers[next.position()] {
+                if !std::mem::replace(&mut is_found[referrer.position()], true) {
+                    found.push((*referrer, culprit));
+                    open.push(*referrer);
+                }
+            }
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -182,6 +225,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_excluded_below_a_present_path_blocks_what_is_above_it() {
+        // 2 -> 1 -> 0, and the target has 1.
+        let closure = closure(&[vec![], vec![0], vec![1]]);
+        let mut held = Holdings::none(&closure);
+        let (lowest, top) = (at(&closure, 0), at(&closure, 2));
+        held.add_with(at(&closure, 1), vec![lowest]);
+        let none = Holdings::none(&closure);
+        let filter = Filter::new(&[], &["-p0$".to_owned()]).expect("a pattern");
+        let plan = Plan::new(&closure, &held, &none, &filter);
+        assert_eq!(plan.class(at(&closure, 1)), Class::Present);
+        assert_eq!(plan.class(top), Class::Blocked { by: lowest });
+        // Where the hole is filled, or there is none, nothing is blocked.
+        let plan = Plan::new(&closure, &held, &none, &Filter::default());
+        assert_eq!((plan.class(lowest), plan.class(top)), (Class::Push, Class::Push));
+        held.add_with(at(&closure, 1), Vec::new());
+        let plan = Plan::new(&closure, &held, &none, &filter);
+        assert_eq!(plan.class(top), Class::Push);
+    }
+
     proptest! {
         #[test]
         fn nothing_is_pushed_whose_references_are_not_served_or_pushed(
@@ -191,7 +254,13 @@ mod tests {
             let bits = |word: u64| {
                 let mut holdings = Holdings::none(&closure);
                 for index in closure.indices().filter(|i| word >> (i.position() % 64) & 1 == 1) {
-                    holdings.add(index);
+                    // Some are other builds, which refer to what they like.
+                    let references = if word >> (index.position() % 61) & 2 == 2 {
+                        closure.referrers(index)
+                    } else {
+                        closure.references(index)
+                    };
+                    holdings.add_with(index, references.to_vec());
                 }
                 holdings
             };
@@ -201,10 +270,23 @@ mod tests {
             let filter = Filter::new(&[], &patterns).expect("patterns");
             let plan = Plan::new(&closure, &held, &upstream, &filter);
             for index in plan.paths(&closure, |class| class == Class::Push) {
-                for reference in closure.references(index) {
-                    prop_assert!(matches!(
-                        plan.class(*reference), Class::Present | Class::Upstream | Class::Push
-                    ));
+                let (mut open, mut seen) = (vec![index], HashSet::from([index]));
+                while let Some(next) = open.pop() {
+                    let references = match plan.class(next) {
+                        Class::Push => closure.references(next),
+                        Class::Present => held.references(next),
+                        Class::Upstream => &[],
+                        class => {
+                            prop_assert!(false, "{class:?} below what is pushed");
+                            &[]
+                        }
+                    };
+                    open.extend(references.iter().filter(|reference| seen.insert(**reference)));
+                }
+            }
+            for index in closure.indices() {
+                if let Class::Blocked { by } = plan.class(index) {
+                    prop_assert_eq!(plan.class(by), Class::Excluded);
                 }
             }
             let total: usize = [

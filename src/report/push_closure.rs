@@ -76,6 +76,9 @@ fn write_target(
     }
     match target.verified {
         Some(true) => writeln!(text, "  read back: Nix can fetch the whole closure from there")?,
+        None if target.is_rest_verified => {
+            writeln!(text, "  read back: Nix can fetch from there what was not excluded")?;
+        }
         None if request.skip_verification && !request.dry_run => writeln!(text, "  not read back")?,
         Some(false) | None => {}
     }
@@ -109,7 +112,13 @@ fn headline(target: &TargetReport, request: &Request, palette: Palette) -> Strin
     );
     match (is_complete, target.verified) {
         (true, _) if target.push.paths == 0 => {
-            let nothing = format!("nothing to push: {url} has the whole closure");
+            let with_upstreams = if target.upstream.paths > 0 { "with its upstreams " } else { "" };
+            let left_out = match target.excluded.paths {
+                0 => "the whole closure".to_owned(),
+                1 => "all but the 1 path that is excluded".to_owned(),
+                excluded => format!("all but the {excluded} paths that are excluded"),
+            };
+            let nothing = format!("nothing to push: {url} {with_upstreams}has {left_out}");
             match target.verified {
                 Some(false) => palette.bad(format!("nothing to push, but {url} cannot serve the closure")),
                 _ => palette.good(nothing),

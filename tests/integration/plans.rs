@@ -218,6 +218,45 @@ fn what_is_excluded_blocks_its_referrers_unless_a_cache_has_it() {
 }
 
 #[test]
+fn what_is_excluded_below_what_the_target_has_blocks_what_is_above() {
+    let scene = Scene::signed(a_nix(), &project::chain(3, 10), "p2");
+    scene.store.run("nix", &["copy", "--to", &scene.url(), &scene.path("p1")]);
+    fs::remove_file(scene.cache.join(format!("{}.narinfo", hash_part(&scene.path("p0"))))).unwrap();
+    let target = scene.push_to(scene.url()).args(["--exclude=-p0$"]).run().expect(1).target();
+    assert_eq!(["present", "excluded", "pushed"].map(|class| count(&target, class)), [1, 1, 0]);
+    assert_eq!(names(&target, "blocked"), scene.names_of(["p2"]));
+    assert_eq!(base(target["blocked"][0]["by"].as_str().unwrap()), base(&scene.path("p0")));
+    // Where the hole may be filled, it is.
+    let target = scene.push_to(scene.url()).run().expect(0).target();
+    assert_eq!((count(&target, "pushed"), target["verified"].as_bool()), (2, Some(true)));
+}
+
+#[test]
+fn what_a_filter_leaves_out_is_not_called_fetchable() {
+    let scene = Scene::diamond();
+    let exclude = ["--exclude=-top$"];
+    for pushed in [3, 0] {
+        let target = scene.push_to(scene.url()).args(exclude).run().expect(0).target();
+        assert_eq!(count(&target, "pushed"), pushed);
+        assert_eq!(target["verified"], Value::Null, "{target:#}");
+        if pushed == 0 {
+            let outcome =
+                scene.push().to(scene.url()).args(exclude).run().expect(0).says(&["nothing to push"]);
+            let outcome = outcome.says(&["all but the 1 path that is excluded"]);
+            assert!(!outcome.output().contains("whole closure"), "{outcome}");
+        }
+    }
+    // With everything in place a filter changes nothing.
+    scene.push_to(scene.url()).run().expect(0);
+    let outcome = scene.push().to(scene.url()).args(exclude).run().expect(0);
+    drop(outcome.says(&["has the whole closure"]));
+    // What is there and does not read well is said all the same.
+    fs::remove_file(scene.cache.join(format!("{}.narinfo", hash_part(&scene.path("base"))))).unwrap();
+    let target = scene.push_to(scene.url()).args(["--exclude=-base$"]).run().expect(1).target();
+    assert_eq!(target["verified"], false, "{target:#}");
+}
+
+#[test]
 fn only_what_is_included_is_pushed() {
     let scene = Scene::diamond();
     let include = ["--include=-base$", "--include=-left"];

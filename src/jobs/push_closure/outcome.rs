@@ -179,8 +179,11 @@ pub struct TargetReport {
     pub blocked: Vec<BlockedPath>,
     /// What was not attempted or not finished.
     pub unfinished: Tally,
-    /// Whether the closure was read back; nothing when it was not tried.
+    /// Whether the closure was read back; nothing when it was not tried, or a filter left something out.
     pub verified: Option<bool>,
+    /// Whether all that no filter left out was read back.
+    #[serde(skip)]
+    pub is_rest_verified: bool,
     /// What reading back found.
     pub problems: Vec<String>,
     /// Whether something could not be asked when reading back.

@@ -182,11 +182,11 @@ impl<'a> TargetPush<'a> {
             upstream: Holdings::none(self.closure),
         };
         let everything: Vec<PathIndex> = self.closure.indices().collect();
-        let mut denied = None;
+        let (mut present, mut denied) = (Vec::new(), None);
         let reading = &mut known.reading;
         for (index, answer) in self.narinfos(target, &everything, |narinfo| reading.take(&narinfo)).await {
             match answer {
-                Answer::Present(()) => known.target.add(index),
+                Answer::Present(()) => present.push(index),
                 Answer::Absent => {}
                 // A bucket that may not be listed says 403 for what is not there.
                 Answer::Denied(words) if is_readable => denied = Some(words),
@@ -200,6 +200,9 @@ impl<'a> TargetPush<'a> {
                     return Err(TargetError::Unusable { url: target.url().to_string(), reason: words.text });
                 }
             }
+        }
+        for index in present {
+            known.target.add_with(index, known.reading.references(index));
         }
         if let Some(words) = denied {
             self.reporter.warn(format!("narinfos that may not be read are taken as absent: {words}"));
@@ -392,7 +395,10 @@ impl<'a> TargetPush<'a> {
             reading,
         };
         let verdict: Verdict = verification.run(&wanted, self.reporter).await;
-        self.report.verified = Some(verdict.is_good());
+        // Without what was left out there is no saying that the closure can be fetched.
+        let is_whole = self.report.excluded.paths == 0;
+        self.report.verified = (is_whole || !verdict.is_good()).then_some(verdict.is_good());
+        self.report.is_rest_verified = verdict.is_good();
         self.report.inconclusive = verdict.inconclusive;
         self.report.problems = verdict.problems;
         if verdict.more > 0 {
