@@ -12,7 +12,7 @@ use url::Url;
 
 use super::netrc::Login;
 use super::retry::{is_transient, retry_after};
-use super::{Netrc, Retry, UploadBody, may_carry_credentials, redacted};
+use super::{Netrc, Retry, UploadBody, is_loopback, may_carry_credentials, redacted};
 use crate::text::Printable;
 
 /// How much of an error's body is read for its words, in bytes.
@@ -133,6 +133,10 @@ pub struct HttpClient {
 impl HttpClient {
     /// Makes a client for servers of the scheme of `url`; certificates are loaded only for `https`.
     ///
+    /// The proxies of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) are used for other machines
+    /// only. So a login never goes through one in clear: over `https` a proxy sees nothing of it, and over `http` to
+    /// another machine none is sent at all.
+    ///
     /// # Errors
     ///
     /// When the certificates are not certificates.
@@ -158,6 +162,8 @@ impl HttpClient {
             }
             _ => builder.tls_certs_only([]),
         };
+        // What stays on this machine needs no proxy, and must not meet one: the login would travel to it in clear.
+        let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
         let builder = builder.redirect(reqwest::redirect::Policy::custom(follow));
         Ok(Self { client: builder.build().map_err(setup)?, settings })
     }
@@ -266,9 +272,10 @@ impl HttpClient {
             self.read(&mut response, if is_success { limit } else { ERROR_BODY }, is_success).await?
         };
         let body = match &credentials {
-            // A server that repeats what it was sent must not get it into our messages.
-            Some(credentials) => credentials.removed_from(body),
-            None => body,
+            // A server that repeats what it was sent must not get it into our messages. What is no message is left as it
+            // is: a short password may well stand in a narinfo.
+            Some(credentials) if !is_success => credentials.removed_from(body),
+            _ => body,
         };
         Ok((Reply { status, length, body }, asked_for))
     }

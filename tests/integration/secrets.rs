@@ -73,6 +73,37 @@ fn the_default_entry_of_a_netrc_is_used() {
 }
 
 #[test]
+fn a_proxy_is_not_asked_for_what_is_on_this_machine() {
+    let scene = scene("127.0.0.1");
+    let server = Server::new(&scene.cache);
+    server.require_login(LOGIN);
+    let proxy = Server::at("127.0.0.2", &scene.store.scratch.join("proxy"));
+    let with_proxy = |run: crate::support::program::Run| {
+        ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
+            .into_iter()
+            .fold(run, |run, name| run.env(name, proxy.url.clone()))
+    };
+    with_proxy(scene.push_to(&server.url)).run().expect(0);
+    assert_eq!(proxy.count(|_| true), 0);
+    // Other machines are asked through it.
+    let outcome = with_proxy(scene.push_to("http://cache.invalid")).run();
+    assert!(proxy.count(|_| true) > 0, "{outcome}");
+    assert_eq!(proxy.count(|exchange| exchange.headers.contains_key("authorization")), 0);
+}
+
+#[test]
+fn a_password_that_stands_in_a_narinfo_does_no_harm() {
+    // Every narinfo has the word.
+    let mut scene = Scene::diamond();
+    let netrc = scene.store.scratch.file("netrc", "machine 127.0.0.1 login someone password Compression");
+    scene.store.set("netrc-file", netrc.to_str().unwrap());
+    let server = Server::new(&scene.cache);
+    scene.push_to(&server.url).run().expect(0);
+    let target = scene.push_to(&server.url).run().expect(0).target();
+    assert_eq!(crate::support::outcome::count(&target, "present"), 4);
+}
+
+#[test]
 fn a_wrong_password_is_not_shown_either() {
     let scene = scene("127.0.0.1");
     let server = Server::new(&scene.cache);
