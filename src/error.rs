@@ -13,6 +13,7 @@ use crate::net::HttpError;
 use crate::nix::{DerivationError, NixError, ResolveError, StoreError};
 use crate::plan::FilterError;
 use crate::push::{Failure, PackError};
+use crate::text::without_user_info;
 
 /// How a command ended. The numbers are API: scripts count on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +135,13 @@ impl From<CacheUrlError> for CommandError {
     fn from(error: CacheUrlError) -> Self {
         let hint = match &error {
             CacheUrlError::NotACache(text) => {
-                Some(format!("for a directory called {text:?}, write ./{text}"))
+                // What looks like a URL is none that can be read; nobody calls a directory like that.
+                let advice = match (text.as_str(), text.contains("://")) {
+                    ("", _) => "name a cache, or leave --to out".to_owned(),
+                    (_, true) => "a URL is scheme://host:port/path; check the host and the port".to_owned(),
+                    _ => format!("for a directory called {text:?}, write ./{text}"),
+                };
+                Some(advice)
             }
             CacheUrlError::UnknownScheme(_) => {
                 Some("this version pushes to file:// and http(s):// caches".to_owned())
@@ -215,6 +222,7 @@ impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         let hint = match &error {
             StoreError::NotLocal(store) => {
+                let store = without_user_info(store);
                 Some(format!("copy the closure here first: `nix copy --from '{store}' INSTALLABLE`"))
             }
             StoreError::NotValid { path } => Some(format!("fetch or build it: `nix-store --realise {path}`")),

@@ -3,13 +3,15 @@
 //! Everything that a cache, a log or a file says goes through [`Printable`] before it reaches a terminal, because a
 //! store path's neighbour in a narinfo may well be an escape sequence.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 /// The longest piece of foreign text that is shown in one place, in characters.
 const LONGEST: usize = 400;
 
-/// Foreign text, shown on one line with control characters made visible and its length bounded.
+/// Foreign text, shown on one line with control characters made visible, its length bounded, and no user information in
+/// its URLs ([`without_user_info`]).
 ///
 /// Line breaks become ` ⏎ `, other control characters and the bidirectional overrides (which can make a line read as
 /// something else than what it is) become `\u{…}`.
@@ -23,7 +25,7 @@ pub struct Printable<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.trim();
+        let text = without_user_info(self.0.trim());
         for (shown, character) in text.chars().enumerate() {
             if shown == LONGEST {
                 return formatter.write_str("…");
@@ -48,12 +50,55 @@ fn is_hidden(character: char) -> bool {
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// Text with the user information of every URL in it replaced: `https://…@host/`.
+///
+/// Works on what does not parse as well, because that is what errors show: what looks like a user name or password before an
+/// `@` is replaced also where the `/` in it or a wrong port would make something else of it.
+///
+/// ```
+/// use cache_helper::text::without_user_info;
+/// assert_eq!(without_user_info("see https://me:secret@host:99999/x"), "see https://…@host:99999/x");
+/// ```
+pub fn without_user_info(text: &str) -> Cow<'_, str> {
+    if !(text.contains("://") && text.contains('@')) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(place) = rest.find("://") {
+        let (before, url) = rest.split_at(place + 3);
+        shown.push_str(before);
+        let end = url.find(|c: char| c.is_whitespace() || "'\"`<>".contains(c)).unwrap_or(url.len());
+        let hidden = user_info(&url[..end]);
+        if hidden > 0 {
+            shown.push('…');
+        }
+        rest = &url[hidden..];
+    }
+    shown.push_str(rest);
+    Cow::Owned(shown)
+}
+
+/// How many bytes of what follows `://` are user information.
+fn user_info(url: &str) -> usize {
+    let authority = &url[..url.find(['/', '?', '#']).unwrap_or(url.len())];
+    if let Some(at) = authority.rfind('@') {
+        return at;
+    }
+    // A password with a `/` in it: there is no port, and an `@` later on.
+    let has_port = |port: &str| port.is_empty() || port.bytes().all(|byte| byte.is_ascii_digit());
+    match authority.rsplit_once(':') {
+        Some((_, port)) if !has_port(port) && !authority.ends_with(']') => url.rfind('@').unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// Foreign text with its lines kept, each made safe as by [`Printable`] and without terminal colours.
 ///
 /// For the output of a child process, where the lines are the message.
 pub fn printable_lines(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
-    for line in without_colours(text).lines() {
+    for line in without_user_info(&without_colours(text)).lines() {
         if !clean.is_empty() {
             clean.push('\n');
         }
@@ -137,6 +182,36 @@ mod tests {
             "x\\u{1b}]0;t\\u{7}\\u{202e}y\\u{0}"
         );
         assert_eq!(Printable(" a\r\nb\tc ").to_string(), "a ⏎ b c");
+    }
+
+    #[test]
+    fn user_information_is_not_shown_however_odd_the_url() {
+        for url in [
+            "https://me:sesame@host",
+            "https://me:sesame@host:99999/x",
+            "https://me:se/same?x@host/y",
+            "git+ssh://sesame@host/x",
+            "ssh://me:se@same@host",
+            "'https://me:sesame@host' and http://u:sesame@[::1]:80/",
+            "https://me:ses\u{1b}ame@host",
+        ] {
+            let shown = Printable(url).to_string();
+            for secret in ["sesame", "se/same", "se@same", "same?", "ses"] {
+                assert!(!shown.contains(secret), "{url}: {shown}");
+            }
+            assert!(shown.contains("://…@"), "{shown}");
+            assert!(!printable_lines(url).contains("sesame"));
+        }
+        for harmless in [
+            "https://host:80/x@1",
+            "https://[::1]/a@b",
+            "x@y",
+            "me@host: a://",
+            "nixpkgs#a@b",
+            "https://host/@",
+        ] {
+            assert_eq!(without_user_info(harmless), harmless);
+        }
     }
 
     #[test]

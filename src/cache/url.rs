@@ -13,7 +13,7 @@ use crate::text::Printable;
 #[non_exhaustive]
 pub enum CacheUrlError {
     /// It is neither a URL nor a path.
-    #[error("{} is no cache: expected file:///DIRECTORY, a path with a `/`, http(s)://HOST/… or `local`", Printable(.0))]
+    #[error("'{}' is no cache: expected file:///DIRECTORY, a path with a `/`, http(s)://HOST/… or `local`", Printable(.0))]
     NotACache(String),
     /// It is a URL of a kind that is not supported.
     #[error("caches of the kind {}: are not supported by this version", Printable(.0))]
@@ -147,7 +147,9 @@ mod tests {
         assert_eq!(shown("cachix"), Err(CacheUrlError::NotACache("cachix".into())));
         assert_eq!(shown("cachix:team"), Err(CacheUrlError::UnknownScheme("cachix".into())));
         assert_eq!(shown("s3://bucket"), Err(CacheUrlError::UnknownScheme("s3".into())));
-        let error = shown("https://me:sesame@h/").expect_err("credentials");
-        assert!(!error.to_string().contains("sesame"));
+        for text in ["https://me:sesame@h/", "https://me:sesame@h:99999/x", "ftp://me:sesame@h/"] {
+            let error = shown(text).expect_err("credentials");
+            assert!(!error.to_string().contains("sesame"), "{error}");
+        }
     }
 }

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use nix_derivation::StorePath;
 
+use super::command_line;
 use super::derivation::{self, DerivationError, OutputPaths};
 use super::path_info::{self, Entry};
 use super::program::{EvaluationArguments, Nix, NixError, Version};
 use super::store::{Store, StoreError};
+use crate::text::Printable;
 
 /// From this version on Nix itself understands `^` everywhere.
 const CARET: Version = Version { major: 2, minor: 14 };
@@ -43,7 +45,7 @@ pub enum Installable {
 
 /// An installable that makes no sense.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{text:?} is no installable: {reason}")]
+#[error("'{}' is no installable: {reason}", Printable(.text))]
 pub struct InstallableError {
     /// What was given.
     pub text: String,
@@ -391,10 +393,8 @@ impl Resolver<'_> {
     /// The command that a person would type to make everything valid.
     fn build_command(&self, found: &Found, invalid: &[StorePath]) -> String {
         if !found.to_build.is_empty() || found.builds_default {
-            let mut words = vec!["nix build --no-link".to_owned()];
-            words.extend(self.arguments.options.iter().cloned());
-            words.extend(found.to_build.iter().cloned());
-            return words.join(" ");
+            let words = self.command(&["build", "--no-link"], &found.to_build);
+            return command_line::shown("nix", words.iter().filter(|word| *word != "--"));
         }
         let mut targets: Vec<String> = invalid
             .iter()

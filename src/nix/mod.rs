@@ -3,6 +3,7 @@
 //! Nothing here links Nix's libraries. The program is run for what only it can say (evaluation, settings); the store
 //! database and `.drv` files, whose formats are stable, are read directly.
 
+mod command_line;
 mod database;
 mod derivation;
 mod installable;

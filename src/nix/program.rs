@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
+use super::command_line;
 use crate::text::{Printable, printable_lines};
 
 /// The oldest Nix that this program works with.
@@ -187,7 +188,7 @@ impl Nix {
         let mut words: Vec<OsString> =
             ["--extra-experimental-features", "nix-command flakes"].map(OsString::from).to_vec();
         let own: Vec<OsString> = arguments.into_iter().map(|word| word.as_ref().to_owned()).collect();
-        let shown = shown_command("nix", &own);
+        let shown = shown_words("nix", &own);
         words.extend(own);
         self.output(&self.program, &words, shown, Stdio::piped()).await
     }
@@ -201,7 +202,7 @@ impl Nix {
         let beside = self.program.with_file_name(name);
         let program = if beside.is_file() { beside } else { PathBuf::from(name) };
         let words: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-        let shown = shown_command(name, &words);
+        let shown = shown_words(name, &words);
         self.output(&program, &words, shown, Stdio::piped()).await
     }
 
@@ -219,7 +220,7 @@ impl Nix {
             self.program.with_file_name(name)
         };
         words.extend(arguments.iter().map(OsString::from));
-        let shown = shown_command(name, &words);
+        let shown = shown_words(name, &words);
         self.output(&program, &words, shown, Stdio::inherit()).await
     }
 
@@ -269,21 +270,8 @@ fn parse_version(text: &str) -> Option<(Implementation, Version)> {
     Some((implementation, Version { major: numbers.next()??, minor: numbers.next()?? }))
 }
 
-/// A command as it could be typed, for messages: words with spaces quoted.
-fn shown_command(name: &str, words: &[OsString]) -> String {
-    let mut shown = name.to_owned();
-    for word in words {
-        let word = word.to_string_lossy();
-        let word = Printable(&word).to_string();
-        if word.is_empty() || word.contains(|c: char| c.is_whitespace() || "'\"$*?()[]{};&|<>\\".contains(c))
-        {
-            shown.push_str(&format!(" '{}'", word.replace('\'', "'\\''")));
-        } else {
-            shown.push(' ');
-            shown.push_str(&word);
-        }
-    }
-    shown
+fn shown_words(program: &str, words: &[OsString]) -> String {
+    command_line::shown(program, words.iter().map(|word| word.to_string_lossy()))
 }
 
 /// The part of Nix's messages that says what is wrong: from the first `error:` on, without the noise before it.
@@ -317,12 +305,6 @@ mod tests {
         assert_eq!(version("hello"), None);
         assert_eq!(version(""), None);
         assert_eq!(version("nix (Nix) x.y"), None);
-    }
-
-    #[test]
-    fn commands_are_shown_as_they_could_be_typed() {
-        let words = ["build", "a b", "it's", "x^*"].map(OsString::from);
-        assert_eq!(shown_command("nix", &words), "nix build 'a b' 'it'\\''s' 'x^*'");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use nix_derivation::StoreDir;
 use nix_narinfo::TrustedPublicKey;
 use serde_json::Value;
 
+use super::command_line;
 use super::program::{EvaluationArguments, Nix, NixError, Version};
 
 /// From this version on the command is called `nix config show`.
@@ -64,7 +65,7 @@ impl Settings {
             words.extend(["--store", store]);
         }
         words.extend(arguments.settings().flat_map(|(name, value)| ["--option", name, value]));
-        let shown = format!("nix {}", words.join(" "));
+        let shown = command_line::shown("nix", &words);
         // The store directory is not among the settings; `dummy://` lets Nix say it without opening a store.
         let store_dir = nix.run(["eval", "--store", "dummy://", "--raw", "--expr", "builtins.storeDir"]);
         let (settings, store_dir) = tokio::try_join!(nix.run(&words), store_dir)?;

@@ -11,6 +11,7 @@ use super::path_info::{self, Entry};
 use super::program::{Nix, NixError, Version};
 use super::settings::Settings;
 use crate::graph::{BuildGraph, Closure, ClosureError, PathInfo};
+use crate::text::Printable;
 
 /// How many paths are given to one command: some hundred bytes each, and 2 MiB is what every Linux takes.
 const ARGUMENTS: usize = 2000;
@@ -35,7 +36,7 @@ pub enum Source {
 #[non_exhaustive]
 pub enum StoreError {
     /// The store is on another machine.
-    #[error("the store {0:?} is not on this machine, so its files cannot be read")]
+    #[error("the store '{}' is not on this machine, so its files cannot be read", Printable(.0))]
     NotLocal(String),
     /// A path is not registered.
     #[error("{path} is not valid in the store")]

@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use crate::text::without_user_info;
+
 /// The members that every JSON document of this program has.
 pub(crate) fn document(
     command: &str,
@@ -14,6 +16,7 @@ pub(crate) fn document(
     warnings: &[String],
     started_at: SystemTime,
 ) -> Value {
+    let installables: Vec<_> = installables.iter().map(|text| without_user_info(text)).collect();
     json!({
         "schema": format!("cache-helper/{command}/1"),
         "tool": { "name": "cache-helper", "version": env!("CARGO_PKG_VERSION") },

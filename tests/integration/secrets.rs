@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use crate::support::faults::{Answer, Kind, Rule};
 use crate::support::nix::a_nix;
 use crate::support::outcome::Outcome;
+use crate::support::program::Run;
 use crate::support::project;
 use crate::support::scene::Scene;
 use crate::support::server::Server;
@@ -78,7 +79,7 @@ fn a_proxy_is_not_asked_for_what_is_on_this_machine() {
     let server = Server::new(&scene.cache);
     server.require_login(LOGIN);
     let proxy = Server::at("127.0.0.2", &scene.store.scratch.join("proxy"));
-    let with_proxy = |run: crate::support::program::Run| {
+    let with_proxy = |run: Run| {
         ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
             .into_iter()
             .fold(run, |run, name| run.env(name, proxy.url.clone()))
@@ -137,6 +138,37 @@ fn a_password_in_a_url_is_not_shown() {
     drop(server);
     shows_no(&[PASSWORD], &scene.push().to(&url).run());
     let outcome = scene.push().to(scene.url()).args(["--upstream", &url]).run();
+    shows_no(&[PASSWORD], &outcome);
+}
+
+#[test]
+fn a_password_in_what_is_no_url_is_not_shown() {
+    let scene = Scene::diamond();
+    let odd = format!("https://someone:{PASSWORD}@host:99999/x");
+    let ssh = format!("ssh://someone:{PASSWORD}@host.invalid");
+    let git = format!("git+https://someone:{PASSWORD}@host.invalid/repo");
+    let file = scene.store.expression(&project::diamond()).to_str().unwrap().to_owned();
+    let token = format!("host.invalid={PASSWORD}");
+    let cases: [&[&str]; 7] = [
+        &["--to", &odd, &scene.top],
+        &["--to", "./cache", "--upstream", &odd, &scene.top],
+        &["--to", "./cache", &scene.top, "--", "--store", &ssh],
+        &["--to", "./cache", &git],
+        &["--to", "./cache", "--option", "access-tokens", &token, "-f", &file, "nonsense"],
+        &["--to", "./cache", "-f", &file, "nonsense", "--", "--access-tokens", &token],
+        &["--to", "./cache", "--json", "--option", "access-tokens", &token, "-f", &file, "top", "-vv"],
+    ];
+    for args in cases {
+        let outcome = Run::push(&scene.store).args(args.iter().copied()).run();
+        shows_no(&[PASSWORD], &outcome);
+        let names_it = ["…", "top"].iter().any(|word| outcome.output().contains(word));
+        assert!(names_it, "it does not even say that something is left out\n{outcome}");
+    }
+    // Not built yet, with the command that builds it.
+    let store = crate::support::nix::Store::new(a_nix());
+    let file = store.expression(&project::diamond()).to_str().unwrap().to_owned();
+    let args = ["--to", "./cache", "--option", "access-tokens", &token, "-f", &file, "top"];
+    let outcome = Run::push(&store).args(args).run().expect(3).says(&["access-tokens …"]);
     shows_no(&[PASSWORD], &outcome);
 }
 
