@@ -80,7 +80,7 @@ pub(super) async fn run(arguments: Audit, context: &Context) -> Result<ExitStatu
         cache => Ok(CacheUrl::parse(cache, &environment.directory)?),
     });
     let request = Request {
-        installables: installables(&arguments.installables, &evaluation)?,
+        installables: installables(&arguments.installables, &evaluation),
         arguments: evaluation,
         directory: environment.directory.clone(),
         caches: caches.collect::<Result<_, CommandError>>()?,

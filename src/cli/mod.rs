@@ -9,7 +9,7 @@ use std::io::BufRead as _;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::config::Environment;
 use crate::error::{CommandError, ExitStatus};
@@ -53,6 +53,16 @@ pub enum Command {
     PushClosure(PushClosure),
 }
 
+impl Command {
+    /// What was named to work on.
+    fn named(&mut self) -> &mut Vec<String> {
+        match self {
+            Self::Audit(arguments) => &mut arguments.installables,
+            Self::PushClosure(arguments) => &mut arguments.installables,
+        }
+    }
+}
+
 /// What every command is given.
 struct Context {
     printer: Printer,
@@ -93,7 +103,7 @@ pub fn main() -> ExitStatus {
     }
 }
 
-fn run(arguments: Arguments, printer: &Printer) -> Result<ExitStatus, CommandError> {
+fn run(mut arguments: Arguments, printer: &Printer) -> Result<ExitStatus, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         CommandError::new(ExitStatus::Impossible, format!("cannot start threads: {error}"))
     })?;
@@ -105,6 +115,7 @@ fn run(arguments: Arguments, printer: &Printer) -> Result<ExitStatus, CommandErr
         interrupted: runtime.block_on(async { watch_signals(printer.clone()) }),
     };
     let result = runtime.block_on(async {
+        read_list(arguments.command.named(), &context.interrupted).await?;
         match arguments.command {
             Command::Audit(arguments) => audit::run(arguments, &context).await,
             Command::PushClosure(arguments) => push_closure::run(arguments, &context).await,
@@ -115,28 +126,48 @@ fn run(arguments: Arguments, printer: &Printer) -> Result<ExitStatus, CommandErr
     result
 }
 
-/// The installables that were named, with `-` replaced by the lines of standard input; `.` where there are none and
-/// nothing else says what to evaluate.
-fn installables(named: &[String], evaluation: &EvaluationArguments) -> Result<Vec<String>, CommandError> {
-    let mut all = Vec::new();
-    for name in named {
-        if name != "-" {
-            all.push(name.clone());
-            continue;
+/// Replaces each `-` by the lines of standard input.
+///
+/// Who types the list may also interrupt it: it is read on a thread that nobody waits for then.
+async fn read_list(named: &mut Vec<String>, interrupted: &watch::Receiver<bool>) -> Result<(), CommandError> {
+    if !named.iter().any(|name| name == "-") {
+        return Ok(());
+    }
+    let (sender, lines) = oneshot::channel();
+    std::thread::spawn(move || sender.send(std::io::stdin().lock().lines().collect::<Result<Vec<_>, _>>()));
+    let mut interrupted = interrupted.clone();
+    let lines = tokio::select! {
+        Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => {
+            return Err(CommandError::new(ExitStatus::Interrupted, "interrupted while reading standard input"));
         }
-        for line in std::io::stdin().lock().lines() {
-            let line =
-                line.map_err(|error| CommandError::usage(format!("cannot read standard input: {error}")))?;
-            all.extend(Some(line.trim().to_owned()).filter(|line| !line.is_empty()));
-        }
-        if all.is_empty() {
-            return Err(CommandError::usage("standard input names nothing"));
+        lines = lines => lines.unwrap_or_else(|_| Ok(Vec::new())),
+    };
+    let lines = lines.map_err(|error| CommandError::usage(format!("cannot read standard input: {error}")))?;
+    let lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).map(str::to_owned);
+    let (mut all, mut lines) = (Vec::new(), Some(lines));
+    for name in std::mem::take(named) {
+        if name == "-" {
+            // A second `-` finds nothing more to read.
+            all.extend(lines.take().into_iter().flatten());
+        } else {
+            all.push(name);
         }
     }
+    if all.is_empty() {
+        return Err(CommandError::usage("standard input names nothing")
+            .hinted("write one installable a line, such as a store path"));
+    }
+    *named = all;
+    Ok(())
+}
+
+/// The installables that were named; `.` where there are none and nothing else says what to evaluate.
+fn installables(named: &[String], evaluation: &EvaluationArguments) -> Vec<String> {
+    let mut all = named.to_vec();
     if all.is_empty() && !evaluation.has_source {
         all.push(".".to_owned());
     }
-    Ok(all)
+    all
 }
 
 /// How to speak HTTP: with the user's certificates, and giving up when nothing moves for so many seconds.
@@ -164,7 +195,9 @@ fn watch_signals(printer: Printer) -> watch::Receiver<bool> {
             if sender.send_replace(true) {
                 std::process::exit(ExitStatus::Interrupted.code().into());
             }
-            printer.line("stopping: finishing what is under way; once more to quit at once");
+            printer.line(
+                "stopping: what is being sent has a few seconds to get there; once more to quit at once",
+            );
         }
     });
     receiver

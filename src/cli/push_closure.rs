@@ -12,6 +12,7 @@ use crate::cache::CacheUrl;
 use crate::config::{TO_VARIABLE, UserFile};
 use crate::error::{CommandError, ExitStatus, failure_hint};
 use crate::jobs::push_closure::{self as job, Destination, PushClosureReport, Request, Target};
+use crate::net::HttpSettings;
 use crate::plan::Filter;
 use crate::push::{Limits, Method};
 use crate::report;
@@ -188,7 +189,7 @@ fn conclude(outcome: &PushClosureReport, push_failure: PushFailure, printer: &Pr
 fn request(arguments: &PushClosure, context: &Context) -> Result<(Request, bool), CommandError> {
     let environment = &context.environment;
     let evaluation = arguments.nix.to_evaluation_arguments();
-    let installables = installables(&arguments.installables, &evaluation)?;
+    let installables = installables(&arguments.installables, &evaluation);
     let jobs = arguments.jobs.map_or_else(cores, NonZeroUsize::get);
     let (targets, is_default_target) = targets(arguments, context)?;
     let request = Request {
@@ -203,7 +204,10 @@ fn request(arguments: &PushClosure, context: &Context) -> Result<(Request, bool)
         allow_unsigned: arguments.allow_unsigned,
         limits: Limits { jobs, memory: arguments.memory },
         temporary: environment.temporary.clone(),
-        http: http_settings(environment, arguments.timeout)?,
+        http: HttpSettings {
+            interrupted: context.interrupted.clone(),
+            ..http_settings(environment, arguments.timeout)?
+        },
         store: environment.store.clone(),
     };
     Ok((request, is_default_target))

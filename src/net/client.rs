@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::watch;
 use url::Url;
 
 use super::netrc::Login;
@@ -17,6 +18,9 @@ use crate::text::Printable;
 
 /// How much of an error's body is read for its words, in bytes.
 const ERROR_BODY: usize = 4096;
+
+/// How many stall limits the whole body of an answer may take.
+const PATIENCE: u32 = 4;
 
 /// Is told how many bytes more a connection took.
 pub type Sent<'a> = &'a (dyn Fn(u64) + Send + Sync);
@@ -44,6 +48,18 @@ pub struct HttpSettings {
     pub roots: TlsRoots,
     /// Logins by host.
     pub netrc: Netrc,
+    /// Turns true when somebody wants to stop: nothing is then tried again.
+    pub interrupted: watch::Receiver<bool>,
+}
+
+impl HttpSettings {
+    /// Waits for somebody who wants to stop, without end where there is nobody who could.
+    async fn is_interrupted(&self) {
+        let mut interrupted = self.interrupted.clone();
+        if interrupted.wait_for(|interrupted| *interrupted).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Default for HttpSettings {
@@ -54,6 +70,7 @@ impl Default for HttpSettings {
             retry: Retry::default(),
             roots: TlsRoots::default(),
             netrc: Netrc::default(),
+            interrupted: watch::channel(false).1,
         }
     }
 }
@@ -80,6 +97,12 @@ pub enum HttpError {
     #[error("no progress for {} s", .limit.as_secs())]
     Stalled {
         /// The limit.
+        limit: Duration,
+    },
+    /// An answer came in drops, and did not end within several times the stall limit.
+    #[error("the answer did not end within {} s", .limit.as_secs())]
+    TooSlow {
+        /// How long it was given.
         limit: Duration,
     },
     /// The body is larger than it may be.
@@ -204,38 +227,26 @@ impl HttpClient {
     ) -> Result<Reply, HttpError> {
         let mut attempt = 1;
         loop {
-            let failure = match self.attempt(&method, url, body, limit).await {
-                Ok((reply, _)) if !is_transient(reply.status) => return Ok(reply),
-                Ok((reply, asked_for)) => match self.settings.retry.wait(attempt, asked_for) {
-                    Some(wait) => Failure::Status(reply.status, wait),
-                    None => return Ok(reply),
-                },
-                Err(error) => {
-                    let lasting = matches!(
-                        error,
-                        HttpError::TooLarge { .. }
-                            | HttpError::Setup(_)
-                            | HttpError::Tls(_)
-                            | HttpError::Stalled { .. }
-                    );
-                    match self.settings.retry.wait(attempt, None) {
-                        Some(wait) if !lasting => Failure::Error(error, wait),
-                        _ => return Err(with_attempts(error, attempt)),
-                    }
+            let began = Instant::now();
+            let outcome = self.attempt(&method, url, body, limit).await;
+            log(&method, url, &outcome, began.elapsed());
+            let wait = match &outcome {
+                Ok((reply, asked_for)) if is_transient(reply.status) => {
+                    self.settings.retry.wait(attempt, *asked_for)
                 }
+                Err(HttpError::Connection { .. }) => self.settings.retry.wait(attempt, None),
+                Ok(_) | Err(_) => None,
             };
-            let wait = match &failure {
-                Failure::Status(status, wait) => {
-                    tracing::debug!(%method, url = redacted(url), status, ?wait, "trying again");
-                    wait
-                }
-                Failure::Error(error, wait) => {
-                    tracing::debug!(%method, url = redacted(url), %error, ?wait, "trying again");
-                    wait
-                }
+            let ended = |outcome: Result<(Reply, _), _>| match outcome {
+                Ok((reply, _)) => Ok(reply),
+                Err(error) => Err(with_attempts(error, attempt)),
             };
-            tokio::time::sleep(*wait).await;
-            attempt += 1;
+            let Some(wait) = wait else { return ended(outcome) };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => attempt += 1,
+                // Whoever wants to stop does not want to wait for better times.
+                () = self.settings.is_interrupted() => return ended(outcome),
+            }
         }
     }
 
@@ -314,16 +325,23 @@ impl HttpClient {
     }
 
     /// Reads a body of at most `limit` bytes; of an error's body, the first `limit` bytes.
+    ///
+    /// Bodies that are read are small, so that one which comes in drops is given up, though each drop is a progress.
     async fn read(&self, response: &mut Response, limit: usize, whole: bool) -> Result<Bytes, HttpError> {
+        let stall = self.settings.stall_timeout;
+        let patience = stall * PATIENCE;
+        let began = Instant::now();
         let mut body = BytesMut::new();
         loop {
-            let chunk = match tokio::time::timeout(self.settings.stall_timeout, response.chunk()).await {
+            let left = patience.saturating_sub(began.elapsed());
+            let chunk = match tokio::time::timeout(stall.min(left), response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => return Ok(body.freeze()),
                 // An error's words are a courtesy: what came of them is enough.
                 Ok(Err(_)) | Err(_) if !whole => return Ok(body.freeze()),
                 Ok(Err(error)) => return Err(connection_error(&error)),
-                Err(_) => return Err(HttpError::Stalled { limit: self.settings.stall_timeout }),
+                Err(_) if left < stall => return Err(HttpError::TooSlow { limit: patience }),
+                Err(_) => return Err(HttpError::Stalled { limit: stall }),
             };
             if body.len() + chunk.len() > limit {
                 if whole {
@@ -395,9 +413,18 @@ fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action 
     }
 }
 
-enum Failure {
-    Status(u16, Duration),
-    Error(HttpError, Duration),
+/// One line for each request that was sent.
+fn log(
+    method: &Method,
+    url: &Url,
+    outcome: &Result<(Reply, Option<Duration>), HttpError>,
+    elapsed: Duration,
+) {
+    let (url, seconds) = (redacted(url), elapsed.as_secs_f64());
+    match outcome {
+        Ok((reply, _)) => tracing::trace!("{method} {url}: {} in {seconds:.3} s", reply.status),
+        Err(error) => tracing::trace!("{method} {url}: {error} in {seconds:.3} s"),
+    }
 }
 
 fn with_attempts(error: HttpError, attempts: u32) -> HttpError {

@@ -7,10 +7,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix_derivation::StoreDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::pack::{Method, PackError, PackSettings, PackedNar, pack};
 use crate::cache::narinfo::{StoredNar, narinfo_of, object_name};
@@ -26,6 +28,9 @@ const UPLOADS: usize = 16;
 
 /// After so many writes in a row that nobody took, each tried several times, a target is taken to be down.
 const GIVE_UP_AFTER: usize = 3;
+
+/// How long what is under way may go on when somebody wants to stop: enough for a NAR that is nearly there.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What an encoder and its buffers take, in bytes; measured for zstd at its default level, rounded up.
 const ENCODER: usize = 8 * 1024 * 1024;
@@ -125,8 +130,8 @@ pub struct Push<'a> {
 impl Push<'_> {
     /// Moves everything that the plan says.
     ///
-    /// A path's failure stops only what refers to it. When `interrupted` turns true, nothing new is begun and what is
-    /// under way is finished.
+    /// A path's failure stops only what refers to it. When `interrupted` turns true, nothing new is begun, packing is
+    /// abandoned, and what is being sent has a few seconds to get there.
     ///
     /// # Errors
     ///
@@ -140,8 +145,14 @@ impl Push<'_> {
         let named = in_target.is_some();
         let staging = in_target.map_or_else(|| self.temporary.clone(), ToOwned::to_owned);
         let (method, level) = self.compression;
-        let settings =
-            Arc::new(PackSettings { method, level, in_memory: self.limits.in_memory(), staging, named });
+        let settings = Arc::new(PackSettings {
+            method,
+            level,
+            in_memory: self.limits.in_memory(),
+            staging,
+            named,
+            interrupted: interrupted.clone(),
+        });
         let run = Run {
             push: self,
             reporter,
@@ -159,6 +170,14 @@ impl Push<'_> {
             outcome: Outcome::default(),
         };
         Ok(run.run(interrupted).await)
+    }
+}
+
+/// Waits for a deadline, and without one for ever.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -206,29 +225,32 @@ struct Run<'a> {
 impl Run<'_> {
     async fn run(mut self, mut interrupted: watch::Receiver<bool>) -> Outcome {
         let mut order = self.schedule.order().into_iter();
+        let mut deadline = None;
         loop {
-            if *interrupted.borrow() && self.outcome.stopped.is_none() {
-                self.outcome.stopped = Some(Stop::Interrupted);
-            }
             self.start_what_may_start(&mut order);
             if self.work.is_empty() {
                 break;
             }
-            let report = if self.outcome.stopped.is_some() {
-                self.work.join_next().await
-            } else {
-                tokio::select! {
-                    report = self.work.join_next() => report,
-                    Ok(()) = interrupted.changed() => continue,
-                }
+            let report = tokio::select! {
+                report = self.work.join_next() => report,
+                Ok(_) = interrupted.wait_for(|interrupted| *interrupted), if deadline.is_none() => None,
+                // Requests are dropped with the rest of the work; nobody sees half of an object.
+                () = until(deadline) => break,
             };
+            if deadline.is_none() && *interrupted.borrow() {
+                deadline = Some(Instant::now() + GRACE);
+                self.outcome.stopped.get_or_insert(Stop::Interrupted);
+                self.packed.clear();
+            }
             match report {
                 Some(Ok(report)) => self.take(report),
                 Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
-                None => break,
+                None => {}
             }
         }
-        self.settle_unavailable();
+        if self.outcome.stopped.is_none() {
+            self.settle_unavailable();
+        }
         self.outcome.unfinished = self.schedule.unfinished().collect();
         self.outcome
     }
@@ -268,6 +290,8 @@ impl Run<'_> {
             Report::Packed(index, result) => {
                 self.packing -= 1;
                 match result {
+                    // Too late to be sent.
+                    Ok(_) | Err(PackError::Abandoned) if *self.settings.interrupted.borrow() => {}
                     Ok(nar) => self.packed.push((index, nar)),
                     Err(error) => self.fail(index, error.into()),
                 }

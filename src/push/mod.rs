@@ -7,6 +7,7 @@
 pub mod engine;
 pub mod pack;
 pub mod reading;
+mod spool;
 pub mod verify;
 
 pub use engine::{Failure, Limits, Outcome, Push};

@@ -1,18 +1,16 @@
 //! A store object as a compressed NAR, read once: encoded, hashed, compressed and hashed again in one pass.
 
-use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use nix_archive::nar::{CaseHack, encode_path};
 use nix_derivation::NixHash;
 use nix_narinfo::Compression;
 use sha2::{Digest as _, Sha256};
-use tempfile::TempPath;
+use tokio::sync::watch;
 
+use super::spool::{Content, Spool, SpoolFailure};
 use crate::cache::ObjectName;
 use crate::cache::narinfo::StoredNar;
 use crate::event::Progress;
@@ -84,6 +82,8 @@ pub struct PackSettings {
     /// Whether such files get a name, by which a file cache can rename them into place. A file without one is gone when
     /// the program is, however it ends.
     pub named: bool,
+    /// Turns true when nobody wants the NAR any more.
+    pub interrupted: watch::Receiver<bool>,
 }
 
 /// A compressed NAR, ready to be uploaded.
@@ -92,14 +92,6 @@ pub struct PackedNar {
     /// What its narinfo will say of it.
     pub stored: StoredNar,
     content: Content,
-}
-
-#[derive(Debug)]
-enum Content {
-    Memory(Bytes),
-    /// Removed when dropped, unless somebody has moved it into a cache.
-    Named(Arc<fs::File>, TempPath),
-    Unnamed(Arc<fs::File>),
 }
 
 impl PackedNar {
@@ -155,6 +147,9 @@ pub enum PackError {
         #[source]
         source: io::Error,
     },
+    /// Somebody wanted to stop.
+    #[error("packing was abandoned")]
+    Abandoned,
     /// The compressor refused.
     #[error("cannot compress: {0}")]
     Compress(#[source] io::Error),
@@ -173,7 +168,9 @@ pub fn pack(
 ) -> Result<PackedNar, PackError> {
     let spool = Hashing::new(Spool::new(settings));
     let compressor = Compressor::new(spool, settings).map_err(PackError::Compress)?;
-    let mut nar = BufWriter::with_capacity(BUFFER, Counting { inner: Hashing::new(compressor), progress });
+    let interrupted = &settings.interrupted;
+    let counting = Counting { inner: Hashing::new(compressor), progress, interrupted };
+    let mut nar = BufWriter::with_capacity(BUFFER, counting);
     encode_path(&mut nar, real_path, CaseHack::native()).map_err(|error| match error {
         nix_archive::nar::Error::Io(error) => io_error(error, settings, real_path),
         other => unreadable(real_path, &other),
@@ -208,7 +205,10 @@ fn io_error(error: io::Error, settings: &PackSettings, real_path: &Path) -> Pack
         Ok(SpoolFailure(source)) => {
             PackError::Staging { directory: settings.staging.display().to_string(), source }
         }
-        Err(error) => unreadable(real_path, &error),
+        Err(error) => match error.get_ref() {
+            Some(inner) if inner.is::<Abandoned>() => PackError::Abandoned,
+            _ => unreadable(real_path, &error),
+        },
     }
 }
 
@@ -248,14 +248,18 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// Counts what passes through for whoever watches.
+/// Counts what passes through for whoever watches, until nobody wants it any more.
 struct Counting<'a, W> {
     inner: W,
     progress: &'a Progress,
+    interrupted: &'a watch::Receiver<bool>,
 }
 
 impl<W: Write> Write for Counting<'_, W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if *self.interrupted.borrow() {
+            return Err(io::Error::other(Abandoned));
+        }
         let written = self.inner.write(buffer)?;
         self.progress.add_packed(written as u64);
         Ok(written)
@@ -314,80 +318,14 @@ impl Write for Compressor {
     }
 }
 
-/// A failed write to the spool, told apart from other I/O errors by its type.
+/// Nobody wants the NAR any more; told apart from other I/O errors by its type.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct SpoolFailure(#[source] io::Error);
-
-/// Keeps what is written: in memory up to a limit, in a file beyond it.
-#[derive(Debug)]
-struct Spool {
-    memory: Vec<u8>,
-    file: Option<(fs::File, Option<TempPath>)>,
-    limit: usize,
-    directory: PathBuf,
-    named: bool,
-}
-
-impl Spool {
-    fn new(settings: &PackSettings) -> Self {
-        Self {
-            memory: Vec::new(),
-            file: None,
-            limit: settings.in_memory,
-            directory: settings.staging.clone(),
-            named: settings.named,
-        }
-    }
-
-    fn keep(&mut self, buffer: &[u8]) -> io::Result<()> {
-        if let Some((file, _)) = &mut self.file {
-            return file.write_all(buffer);
-        }
-        if self.memory.len() + buffer.len() <= self.limit {
-            self.memory.extend_from_slice(buffer);
-            return Ok(());
-        }
-        let (mut file, path) = if self.named {
-            // It is going to be renamed into a cache, so it gets the mode of a cache's files at once.
-            let mode = fs::Permissions::from_mode(0o644);
-            let named =
-                tempfile::Builder::new().prefix("nar-").permissions(mode).tempfile_in(&self.directory)?;
-            let (file, path) = named.into_parts();
-            (file, Some(path))
-        } else {
-            (tempfile::tempfile_in(&self.directory)?, None)
-        };
-        file.write_all(&std::mem::take(&mut self.memory))?;
-        file.write_all(buffer)?;
-        self.file = Some((file, path));
-        Ok(())
-    }
-
-    fn into_content(self) -> Content {
-        match self.file {
-            Some((file, Some(path))) => Content::Named(Arc::new(file), path),
-            Some((file, None)) => Content::Unnamed(Arc::new(file)),
-            None => Content::Memory(self.memory.into()),
-        }
-    }
-}
-
-impl Write for Spool {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        match self.keep(buffer) {
-            Ok(()) => Ok(buffer.len()),
-            Err(error) => Err(io::Error::other(SpoolFailure(error))),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+#[error("packing was abandoned")]
+struct Abandoned;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Read as _;
 
     use super::*;
@@ -399,6 +337,7 @@ mod tests {
             in_memory,
             staging: staging.to_owned(),
             named: true,
+            interrupted: watch::channel(false).1,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::support::faults::{Answer, Hook, Kind, Rule};
 use crate::support::nginx::Nginx;
 use crate::support::nix::a_nix;
 use crate::support::outcome::{Outcome, count};
-use crate::support::program::{Handle, Running};
+use crate::support::program::{Handle, PROGRAM, Run, Running};
 use crate::support::project;
 use crate::support::scene::Scene;
 use crate::support::server::{Server, order_violations};
@@ -189,6 +189,77 @@ fn interrupted_it_says_what_was_done_and_leaves_a_closed_cache() {
         let again = Server::new(&scene.cache);
         recovers(&scene, &again.url);
     }
+}
+
+/// Interrupts a push at its first upload of a NAR, and says how long it took to end.
+fn interrupted(scene: &Scene, rule: impl FnOnce(Hook) -> Rule, args: &[&str]) -> (Duration, Outcome) {
+    let server = Server::new(&scene.cache);
+    let handle = Arc::new(OnceLock::<Handle>::new());
+    let struck = Arc::new(OnceLock::new());
+    let (held, when) = (Arc::clone(&handle), Arc::clone(&struck));
+    let interrupt: Hook = Arc::new(move |_| {
+        // Once: a second signal would end it at once.
+        if when.set(Instant::now()).is_ok() {
+            held.wait().signal(Signal::INT);
+        }
+    });
+    server.rule(rule(interrupt));
+    let push = scene.push_to(&server.url).args(args.iter().copied());
+    let outcome = run_with(&handle, push.spawn()).expect(130);
+    let target = outcome.target();
+    let left = count(&target, "unfinished") + count(&target, "pushed");
+    assert_eq!(left, scene.closure.len() as u64, "nothing has failed: {target:#}");
+    assert_eq!(order_violations(&server), Vec::<String>::new());
+    scene.is_closed();
+    (struck.get().unwrap().elapsed(), outcome)
+}
+
+#[test]
+fn interrupted_it_does_not_wait_until_it_may_try_again() {
+    let scene = scene();
+    let busy = |hook: Hook| {
+        let later = Answer::status(503).header("retry-after", "50");
+        Rule::on("PUT", Kind::Nar, Answer::Then(hook, Box::new(later)))
+    };
+    let (elapsed, outcome) = interrupted(&scene, busy, &[]);
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}\n{outcome}");
+}
+
+#[test]
+fn interrupted_it_abandons_what_it_is_packing() {
+    let scene = Scene::signed(a_nix(), &project::big(30_000_000), "big");
+    // At this level it takes minutes.
+    let hard = ["--compression", "xz", "--level", "9", "--memory", "2GiB", "--jobs", "2"];
+    let (elapsed, outcome) =
+        interrupted(&scene, |hook| Rule::on("PUT", Kind::Nar, Answer::Before(hook)), &hard);
+    assert!(elapsed < Duration::from_secs(8), "{elapsed:?}\n{outcome}");
+    assert_eq!(count(&outcome.target(), "unfinished"), 1, "{outcome}");
+}
+
+#[test]
+fn interrupted_it_waits_ten_seconds_for_a_server_that_hangs() {
+    let scene = scene();
+    let hang = |hook: Hook| Rule::on("PUT", Kind::Nar, Answer::Then(hook, Box::new(Answer::Hang)));
+    let (elapsed, outcome) = interrupted(&scene, hang, &[]);
+    assert!((Duration::from_secs(9)..Duration::from_secs(20)).contains(&elapsed), "{elapsed:?}\n{outcome}");
+}
+
+#[test]
+fn interrupted_it_does_not_wait_for_the_rest_of_its_input() {
+    let scene = Scene::diamond();
+    let pipe = scene.store.scratch.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Open for both, so that nobody waits for the other side and the end never comes.
+    let writer = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let line = format!("exec {PROGRAM} push-closure - --to {} < {}", scene.url(), pipe.display());
+    let run = Run::of("/bin/sh").args(["-c", &line]).envs(scene.store.env()).cwd(scene.store.scratch.path());
+    let running = run.limit(Duration::from_secs(20)).spawn();
+    while !running.handles(Signal::INT) && !running.has_ended() {
+        std::thread::yield_now();
+    }
+    running.signal(Signal::INT);
+    drop(running.wait().expect(130).says(&["interrupted"]));
+    drop(writer);
 }
 
 #[test]

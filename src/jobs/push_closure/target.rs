@@ -81,7 +81,8 @@ impl<'a> TargetPush<'a> {
             return Ok(());
         }
         if is_new_cache && self.report.push.paths > 0 {
-            self.write_cache_info(cache.as_ref(), &url).await?;
+            let written = self.write_cache_info(cache.as_ref(), &url);
+            unless(interrupted, written).await.ok_or(TargetError::Interrupted)??;
         }
         let push = Push {
             closure: self.closure,

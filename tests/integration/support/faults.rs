@@ -47,10 +47,14 @@ pub(crate) enum Answer {
     CutResponse(usize),
     /// A success whose body never ends.
     Endless,
+    /// A success whose body never ends, and comes byte by byte.
+    Drip,
     /// The work is done, and answered after a while.
     Slow(Duration),
     /// The hook runs, then the work is done.
     Before(Hook),
+    /// The hook runs, then this is answered.
+    Then(Hook, Box<Answer>),
     /// So many bytes of the request's body are read, or all of it, then the hook runs, then the work goes on.
     During(usize, Hook),
     /// The work is done, then the hook runs, then it is answered.
@@ -64,6 +68,7 @@ impl fmt::Debug for Answer {
         match self {
             Self::Reply { status, .. } => write!(out, "Reply({status})"),
             Self::Before(_) => out.write_str("Before"),
+            Self::Then(_, next) => write!(out, "Then({next:?})"),
             Self::During(..) => out.write_str("During"),
             Self::After(_) => out.write_str("After"),
             Self::Hang => out.write_str("Hang"),
@@ -71,6 +76,7 @@ impl fmt::Debug for Answer {
             Self::CutRequest(bytes) => write!(out, "CutRequest({bytes})"),
             Self::CutResponse(bytes) => write!(out, "CutResponse({bytes})"),
             Self::Endless => out.write_str("Endless"),
+            Self::Drip => out.write_str("Drip"),
             Self::Slow(time) => write!(out, "Slow({time:?})"),
             Self::DoneBut(status) => write!(out, "DoneBut({status})"),
         }

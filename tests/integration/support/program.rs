@@ -215,6 +215,19 @@ impl Running {
         poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], Some(&at_once)).unwrap() == 1
     }
 
+    /// Whether it has said what to do at a signal, which would otherwise just end it.
+    pub(crate) fn handles(&self, signal: Signal) -> bool {
+        let program = std::fs::read_link(format!("/proc/{}/exe", self.id)).unwrap_or_default();
+        if program != Path::new(PROGRAM) {
+            // Still what starts it.
+            return false;
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id)).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+        let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+        caught >> (signal.as_raw() - 1) & 1 == 1
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         self.handle().signal(signal);

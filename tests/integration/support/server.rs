@@ -237,8 +237,16 @@ async fn handle(
         Some(Answer::During(_, hook)) if request.method() != "PUT" => Some(Answer::Before(hook)),
         other => other,
     };
+    let answer = match answer {
+        Some(Answer::Then(hook, next)) => {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || hook(&path)).await.unwrap();
+            Some(*next)
+        }
+        other => other,
+    };
     let response = match answer {
-        None => shared.work(number, request, None).await,
+        None | Some(Answer::Then(..)) => shared.work(number, request, None).await,
         Some(Answer::Reply { status, headers, body }) => {
             // A client that is still sending would otherwise see a reset instead of the answer.
             drain(request).await;
@@ -276,14 +284,8 @@ async fn handle(
             let broken = stream::iter([Ok(part)]).chain(end);
             Response::builder().header("content-length", whole.len()).body(Body::from_stream(broken)).unwrap()
         }
-        Some(Answer::Endless) => {
-            let shared = Arc::clone(&shared);
-            let noise = stream::repeat_with(move || {
-                shared.sent.fetch_add(16384, Ordering::SeqCst);
-                Ok::<_, io::Error>(Bytes::from_static(&[b'x'; 16384]))
-            });
-            Response::new(Body::from_stream(noise))
-        }
+        Some(Answer::Endless) => endless(Arc::clone(&shared)),
+        Some(Answer::Drip) => drip(),
         Some(Answer::Slow(time)) => {
             tokio::time::sleep(time).await;
             shared.work(number, request, None).await
@@ -418,6 +420,22 @@ impl Shared {
         fs::rename(temporary, file)?;
         Ok(reply(status, Vec::new()))
     }
+}
+
+/// A body that never ends, and counts what is taken of it.
+fn endless(shared: Arc<Shared>) -> Response<Body> {
+    Response::new(Body::from_stream(stream::repeat_with(move || {
+        shared.sent.fetch_add(16384, Ordering::SeqCst);
+        Ok::<_, io::Error>(Bytes::from_static(&[b'x'; 16384]))
+    })))
+}
+
+/// A body of single bytes that never ends.
+fn drip() -> Response<Body> {
+    Response::new(Body::from_stream(stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Some((Ok::<_, io::Error>(Bytes::from_static(b"x")), ()))
+    })))
 }
 
 async fn drain(request: Request) {
