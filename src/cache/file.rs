@@ -4,22 +4,19 @@ use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tempfile::NamedTempFile;
 
+use super::staging::Staging;
 use super::{Answer, BinaryCache, CacheUrl, ObjectName, WriteError};
 use crate::net::{Sent, UploadBody};
 
 /// Where objects are prepared, inside the cache so that a rename puts them in place.
 const STAGING: &str = ".cache-helper";
-
-/// What lies in the staging directory for so long belongs to nobody any more.
-const ABANDONED: Duration = Duration::from_hours(24);
 
 /// A cache in a directory.
 #[derive(Debug)]
@@ -32,14 +29,13 @@ pub struct FileCache {
 #[derive(Debug)]
 struct Directory {
     root: PathBuf,
-    staging: PathBuf,
+    staging: OnceLock<Staging>,
 }
 
 impl FileCache {
     /// The cache in `root`, which need not exist yet.
     pub fn new(url: CacheUrl, root: PathBuf) -> Self {
-        let staging = root.join(STAGING);
-        Self { url, directory: Arc::new(Directory { root, staging }) }
+        Self { url, directory: Arc::new(Directory { root, staging: OnceLock::new() }) }
     }
 
     /// Runs `work` where blocking is allowed: a directory may be on a network.
@@ -78,25 +74,24 @@ impl Directory {
         }
     }
 
-    /// Makes the staging directory, and removes what killed runs left there.
-    fn prepare(&self) -> Result<(), WriteError> {
-        let failed = |source| write_error(&self.staging, source);
-        fs::create_dir_all(&self.staging).map_err(failed)?;
-        for entry in fs::read_dir(&self.staging).map_err(failed)?.flatten() {
-            let modified = entry.metadata().and_then(|metadata| metadata.modified());
-            let age = modified.ok().and_then(|time| SystemTime::now().duration_since(time).ok());
-            if age.is_some_and(|age| age > ABANDONED) {
-                // Another writer may have been faster.
-                let _ = fs::remove_file(entry.path());
-            }
+    /// The directory of this run, which is made when it is first needed.
+    fn staging(&self) -> io::Result<&Path> {
+        if self.staging.get().is_none() {
+            // Of two that are made at once, one is removed again.
+            let _ = self.staging.set(Staging::make(&self.root.join(STAGING))?);
         }
-        Ok(())
+        match self.staging.get() {
+            Some(staging) => Ok(staging.path()),
+            None => Err(ErrorKind::NotFound.into()),
+        }
     }
 
     /// A file that is to become an object.
     fn unfinished(&self) -> io::Result<NamedTempFile> {
-        fs::create_dir_all(&self.staging)?;
-        tempfile::Builder::new().permissions(readable()).tempfile_in(&self.staging)
+        let staging = self.staging()?;
+        // Somebody may have tidied up.
+        fs::create_dir_all(staging)?;
+        tempfile::Builder::new().permissions(readable()).tempfile_in(staging)
     }
 
     fn write(&self, name: &ObjectName, body: UploadBody) -> Result<(), WriteError> {
@@ -159,8 +154,8 @@ impl BinaryCache for FileCache {
     }
 
     fn staging_directory(&self) -> Result<Option<&Path>, WriteError> {
-        self.directory.prepare()?;
-        Ok(Some(&self.directory.staging))
+        let failed = |source| write_error(&self.directory.root.join(STAGING), source);
+        self.directory.staging().map(Some).map_err(failed)
     }
 }
 

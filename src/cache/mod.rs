@@ -16,6 +16,7 @@ pub mod measured;
 pub mod narinfo;
 pub mod presence;
 pub mod signing;
+mod staging;
 mod url;
 
 use std::fmt;

@@ -13,6 +13,7 @@ use crate::support::outcome::{Outcome, count};
 use crate::support::program::{Handle, PROGRAM, Run, Running};
 use crate::support::project;
 use crate::support::scene::Scene;
+use crate::support::scratch::files_below;
 use crate::support::server::{Server, order_violations};
 use crate::support::watch::Watch;
 use crate::support::{Dice, full_run};
@@ -140,8 +141,7 @@ fn killed_at_any_request_it_leaves_a_closed_cache() {
         eprintln!("{how}: {}", outcome.status);
         assert_eq!(order_violations(&server), Vec::<String>::new(), "{how}");
         drop(server);
-        let stored: BTreeSet<String> =
-            crate::support::scratch::files_below(&scene.cache.join("nar")).into_iter().collect();
+        let stored: BTreeSet<String> = files_below(&scene.cache.join("nar")).into_iter().collect();
 
         let again = Server::new(&scene.cache);
         left.push(recovers(&scene, &again.url));
@@ -166,6 +166,26 @@ fn killed_in_the_middle_of_an_upload_it_leaves_nothing_of_it() {
     assert!(scene.is_closed().entries.len() < 8);
     let again = Server::new(&scene.cache);
     recovers(&scene, &again.url);
+}
+
+#[test]
+fn what_a_killed_run_was_packing_is_removed_by_the_next() {
+    let scene = Scene::signed(a_nix(), &project::big(40_000_000), "big");
+    let half_packed = || {
+        let files = files_below(&scene.cache.join(".cache-helper"));
+        files.iter().any(|file| file.contains("nar-"))
+    };
+    let limits = ["--memory", "16MiB", "--compression", "xz", "--level", "0"];
+    let running = scene.push_to(scene.url()).args(limits).spawn();
+    while !half_packed() {
+        assert!(!running.has_ended(), "it was too fast to be killed");
+        std::thread::yield_now();
+    }
+    running.signal(Signal::KILL);
+    running.wait().expect_killed();
+    assert!(half_packed(), "nothing is left behind");
+    scene.push_to(scene.url()).run().expect(0);
+    assert_eq!(scene.is_complete().strange, Vec::<String>::new());
 }
 
 #[test]
