@@ -70,7 +70,7 @@ pub struct PushClosure {
     /// How many paths to pack at a time. Without it: one a core.
     #[arg(help_heading = PACKING, long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
-    /// How much memory packed NARs may take.
+    /// How much memory encoders and packed NARs may take. Where it is too little for --jobs, fewer paths are packed at a time.
     #[arg(help_heading = PACKING, long, value_name = "SIZE", default_value = "128MiB", value_parser = parse_size)]
     pub memory: usize,
     /// Sign with this key (of `nix-store --generate-binary-cache-key`).
@@ -190,7 +190,7 @@ fn request(arguments: &PushClosure, context: &Context) -> Result<(Request, bool)
     let environment = &context.environment;
     let evaluation = arguments.nix.to_evaluation_arguments();
     let installables = installables(&arguments.installables, &evaluation);
-    let jobs = arguments.jobs.map_or_else(cores, NonZeroUsize::get);
+    let limits = limits(arguments, &context.printer)?;
     let (targets, is_default_target) = targets(arguments, context)?;
     let request = Request {
         installables,
@@ -202,7 +202,7 @@ fn request(arguments: &PushClosure, context: &Context) -> Result<(Request, bool)
         dry_run: arguments.dry_run,
         skip_verification: arguments.no_verify,
         allow_unsigned: arguments.allow_unsigned,
-        limits: Limits { jobs, memory: arguments.memory },
+        limits,
         temporary: environment.temporary.clone(),
         http: HttpSettings {
             interrupted: context.interrupted.clone(),
@@ -270,6 +270,21 @@ fn target(
     })
 }
 
+/// What may be used at once. Fewer jobs than were asked for are worth a word; fewer than there are cores are not.
+fn limits(arguments: &PushClosure, printer: &Printer) -> Result<Limits, CommandError> {
+    let wanted = arguments.jobs.map_or_else(cores, NonZeroUsize::get);
+    let limits = Limits::new(wanted, arguments.memory, compression(arguments)?).map_err(|error| {
+        let least = error.needed.div_ceil(1 << 20);
+        CommandError::usage(format!("--memory: {error}"))
+            .hinted(format!("give --memory {least}MiB or more, or compress less hard (--level)"))
+    })?;
+    if arguments.jobs.is_some() && limits.jobs() < wanted {
+        let at_a_time = count(limits.jobs(), "path");
+        printer.warning(&format!("{at_a_time} at a time, and not {wanted}: more do not fit into --memory"));
+    }
+    Ok(limits)
+}
+
 fn compression(arguments: &PushClosure) -> Result<(Method, i32), CommandError> {
     let method = match arguments.compression {
         Compression::Zstd => Method::Zstd,
@@ -280,10 +295,15 @@ fn compression(arguments: &PushClosure) -> Result<(Method, i32), CommandError> {
     let levels = method.levels();
     if !levels.contains(&level) {
         return Err(CommandError::usage(format!(
-            "level {level} is out of range: this method has {} to {}",
+            "--level {level} is out of range: --compression {} has {} to {}",
+            arguments
+                .compression
+                .to_possible_value()
+                .map_or_else(String::new, |value| value.get_name().to_owned()),
             levels.start(),
             levels.end()
-        )));
+        ))
+        .hinted("leave --level out, which is the usual one of the method"));
     }
     Ok((method, level))
 }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::limits::{Limits, UPLOADS};
 use super::pack::{Method, PackError, PackSettings, PackedNar, pack};
 use crate::cache::narinfo::{StoredNar, narinfo_of, object_name};
 use crate::cache::{Answer, BinaryCache, ObjectName, Reach, SigningKey, WriteError};
@@ -23,35 +24,11 @@ use crate::net::UploadBody;
 use crate::nix::Store;
 use crate::plan::{Plan, Schedule, Tally};
 
-/// How many requests to one target may be open at a time.
-const UPLOADS: usize = 16;
-
 /// After so many writes in a row that nobody took, each tried several times, a target is taken to be down.
 const GIVE_UP_AFTER: usize = 3;
 
 /// How long what is under way may go on when somebody wants to stop: enough for a NAR that is nearly there.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// What an encoder and its buffers take, in bytes; measured for zstd at its default level, rounded up.
-const ENCODER: usize = 8 * 1024 * 1024;
-
-/// How much a push may use at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Paths packed at the same time.
-    pub jobs: usize,
-    /// Memory for encoders and for compressed NARs on their way, in bytes.
-    pub memory: usize,
-}
-
-impl Limits {
-    /// Up to how many compressed bytes of one NAR are kept in memory.
-    fn in_memory(self) -> usize {
-        let encoders = self.jobs.saturating_mul(ENCODER);
-        let left = self.memory.saturating_sub(encoders);
-        (left / (self.jobs * 2 + UPLOADS)).clamp(256 * 1024, 64 * 1024 * 1024)
-    }
-}
 
 /// Why a path is not in the target.
 #[derive(Debug, thiserror::Error)]
@@ -273,8 +250,8 @@ impl Run<'_> {
             }
         }
         while self.outcome.stopped.is_none()
-            && self.packing < self.push.limits.jobs
-            && self.packed.len() + self.packing < self.push.limits.jobs * 2
+            && self.packing < self.push.limits.jobs()
+            && self.packed.len() + self.packing < self.push.limits.jobs() * 2
         {
             let next = self.again.pop().or_else(|| order.next());
             match next {

@@ -5,11 +5,13 @@
 //! [`reading`] remembers what the target serves; [`verify`] proves from the read side that Nix can fetch what was pushed.
 
 pub mod engine;
+mod limits;
 pub mod pack;
 pub mod reading;
 mod spool;
 pub mod verify;
 
-pub use engine::{Failure, Limits, Outcome, Push};
+pub use engine::{Failure, Outcome, Push};
+pub use limits::{Limits, TooLittleMemory};
 pub use pack::{Method, PackError, PackSettings};
 pub use reading::{Reading, Trusted};

@@ -108,6 +108,28 @@ fn wrong_usage_is_refused_before_anything_is_done() {
 }
 
 #[test]
+fn a_budget_that_is_too_small_is_refused_with_the_least_that_is_needed() {
+    let scene = Scene::diamond();
+    for args in [&["--memory", "2MiB"][..], &["--level", "22"], &["--compression", "xz", "--level", "9"]] {
+        let outcome = scene.push().to(scene.url()).args(args.iter().copied()).run().expect(2);
+        let outcome = outcome.complains(&["--memory"]);
+        let stderr = outcome.stderr();
+        let (_, least) = stderr.split_once("give --memory ").unwrap();
+        let least = least.split_whitespace().next().unwrap();
+        let enough = scene.push().to(scene.url()).arg("--dry-run");
+        let enough = if args[0] == "--memory" { enough } else { enough.args(args.iter().copied()) };
+        enough.args(["--memory", least]).run().expect(0);
+    }
+    let outcome =
+        scene.push().to(scene.url()).args(["--compression", "none", "--level", "3"]).run().expect(2);
+    drop(outcome.complains(&["--compression none has 0 to 0"]));
+    let outcome =
+        scene.push().to(scene.url()).args(["--level", "19", "--jobs", "9", "--dry-run"]).run().expect(0);
+    drop(outcome.says(&["1 path at a time"]));
+    assert!(!scene.cache.exists());
+}
+
+#[test]
 fn a_target_that_cannot_be_written_is_named() {
     let scene = Scene::diamond();
     let file = scene.store.scratch.file("a-file", "");

@@ -191,14 +191,14 @@ fn what_a_killed_run_was_packing_is_removed_by_the_next() {
 #[test]
 fn interrupted_it_says_what_was_done_and_leaves_a_closed_cache() {
     for signal in [Signal::INT, Signal::TERM] {
-        // Two of these fit into the memory, so that most are still to be begun when the signal comes.
+        // One is packed and another waits, so that most are still to be begun when the signal comes.
         let scene = Scene::signed(a_nix(), &project::chain(8, 1_000_000), "p7");
         let server = Server::new(&scene.cache);
         let handle = Arc::new(OnceLock::<Handle>::new());
         let held = Arc::clone(&handle);
         let interrupt: Hook = Arc::new(move |_| held.wait().signal(signal));
         server.rule(Rule::on("PUT", Kind::Nar, Answer::Before(interrupt)).nth(3));
-        let push = scene.push_to(&server.url).args(["--jobs", "1", "--memory", "2MiB"]);
+        let push = scene.push_to(&server.url).args(["--jobs", "1", "--memory", "10MiB"]);
         let outcome = run_with(&handle, push.spawn()).expect(130);
         let pushed = scene.is_closed().entries.len();
         assert!((1..8).contains(&pushed), "{pushed} paths\n{outcome}");

@@ -121,6 +121,17 @@ fn memory_is_bounded_by_what_was_asked_for_and_not_by_the_size_of_a_nar() {
 }
 
 #[test]
+fn memory_is_bounded_at_high_levels_too() {
+    let mebibyte = 1 << 20;
+    let scene = Scene::signed(a_nix(), &project::wide(6, 12 * mebibyte), "top");
+    // One encoder takes 53 MiB; with four at a time it would be twice the allowance.
+    let push = scene.push_to(scene.url()).args(["--level", "12", "--jobs", "4", "--memory", "70MiB"]);
+    let outcome = push.limit(Duration::from_mins(5)).watch_memory().run().expect(0);
+    let most = (70 + 40) * mebibyte as u64;
+    assert!(outcome.peak_memory < most, "{} MiB\n{outcome}", outcome.peak_memory / mebibyte as u64);
+}
+
+#[test]
 fn the_exit_statuses_stand_in_the_help() {
     for args in [&["--help"][..], &["push-closure", "--help"]] {
         let outcome = Run::of(PROGRAM).args(args.iter().copied()).run().expect(0);
