@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::cache::CacheUrl;
 use crate::jobs::StoreEnvironment;
 use crate::net::TlsRoots;
 
@@ -69,8 +70,8 @@ pub struct Environment {
     pub config_home: Option<PathBuf>,
     /// Where the store is.
     pub store: StoreEnvironment,
-    /// `NIX_SSL_CERT_FILE`, else `SSL_CERT_FILE`.
-    pub certificates: Option<PathBuf>,
+    /// The file that `NIX_SSL_CERT_FILE`, else `SSL_CERT_FILE`, names, and which of the two does.
+    pub certificates: Option<(PathBuf, &'static str)>,
     /// Where temporary files go.
     pub temporary: PathBuf,
 }
@@ -103,7 +104,9 @@ impl Environment {
                 state_dir: path("NIX_STATE_DIR"),
                 data_home: below_home("XDG_DATA_HOME", ".local/share"),
             },
-            certificates: path("NIX_SSL_CERT_FILE").or_else(|| path("SSL_CERT_FILE")),
+            certificates: ["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"]
+                .into_iter()
+                .find_map(|variable| Some((path(variable)?, variable))),
             temporary: env::temp_dir(),
         })
     }
@@ -117,15 +120,11 @@ impl Environment {
         self.cache_home.as_ref().map(|home| home.join("cache-helper")).ok_or(ConfigError::NoHome)
     }
 
-    /// The certificates to trust.
-    ///
-    /// # Errors
-    ///
-    /// When the named file cannot be read.
-    pub fn tls_roots(&self) -> Result<TlsRoots, ConfigError> {
+    /// The certificates to trust. They are read when something asks for `https`.
+    pub fn tls_roots(&self) -> TlsRoots {
         match &self.certificates {
-            None => Ok(TlsRoots::System),
-            Some(file) => std::fs::read(file).map(TlsRoots::Pem).map_err(|source| unreadable(file, source)),
+            None => TlsRoots::System,
+            Some((file, variable)) => TlsRoots::File { file: file.clone(), named_by: variable },
         }
     }
 
@@ -185,9 +184,16 @@ impl UserFile {
         })
     }
 
-    /// What the file says of a target.
-    pub fn target(&self, name: &str) -> TargetFile {
-        self.target.get(name).cloned().unwrap_or_default()
+    /// What the file says of a target, however either of them is written; relative paths are taken from `directory`.
+    pub fn target(&self, name: &str, directory: &Path) -> TargetFile {
+        let place = |name: &str| CacheUrl::parse(name, directory).ok().map(|url| url.location().clone());
+        let wanted = place(name);
+        let same = |known: &str| known == name || (wanted.is_some() && place(known) == wanted);
+        self.target
+            .iter()
+            .find(|(known, _)| same(known))
+            .map(|(_, target)| target.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -200,8 +206,31 @@ mod tests {
         let text = "to = [\"/c\"]\n[target.\"/c\"]\nupstreams = [\"https://u\"]\nsign-key-file = \"/k\"\n";
         let file = UserFile::parse(text, Path::new("f")).expect("a file");
         assert_eq!(file.to, ["/c"]);
-        assert_eq!(file.target("/c").upstreams, ["https://u"]);
-        assert_eq!(file.target("/d"), TargetFile::default());
+        let target = |name: &str| file.target(name, Path::new("/"));
+        assert_eq!(target("/c").upstreams, ["https://u"]);
+        assert_eq!(target("/d"), TargetFile::default());
+    }
+
+    #[test]
+    fn a_target_is_found_however_it_is_written() {
+        let text = "[target.\"https://Cache.example.org\"]\nsign-key-file = \"/k\"\n\
+                    [target.\"/srv/cache\"]\nsign-key-file = \"/l\"\n[target.local]\nsign-key-file = \"/m\"\n";
+        let file = UserFile::parse(text, Path::new("f")).expect("a file");
+        let key = |name: &str| file.target(name, Path::new("/srv")).sign_key_file;
+        for name in [
+            "https://cache.example.org",
+            "https://cache.example.org/",
+            "https://cache.example.org:443?priority=1",
+        ] {
+            assert_eq!(key(name), Some("/k".into()), "{name}");
+        }
+        for name in ["/srv/cache", "./cache", "file:///srv/cache", "/srv/./cache/"] {
+            assert_eq!(key(name), Some("/l".into()), "{name}");
+        }
+        assert_eq!(key("local"), Some("/m".into()));
+        for name in ["http://cache.example.org", "https://cache.example.org/x", "./local"] {
+            assert_eq!(key(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -242,7 +242,8 @@ impl From<ResolveError> for CommandError {
         match error {
             ResolveError::Nix(error) => error.into(),
             ResolveError::Store(error) => error.into(),
-            ResolveError::Installable(error) => Self::usage(error),
+            ResolveError::Installable(error) => Self::usage(error)
+                .hinted("name a store path, a link such as ./result, or anything that `nix build` takes"),
             ResolveError::UnknownOutput { .. } => {
                 Self::usage(&error).hinted("name one of those after `^`, or `^*` for all of them")
             }
@@ -302,7 +303,7 @@ impl From<&TargetError> for CommandError {
 fn http_error(error: &HttpError) -> CommandError {
     match error {
         HttpError::Setup(_) => CommandError::usage(error)
-            .hinted("NIX_SSL_CERT_FILE or SSL_CERT_FILE must name a file of PEM certificates"),
+            .hinted("let it name a file of PEM certificates, or unset it to trust those of the system"),
         _ => CommandError::new(ExitStatus::Impossible, error),
     }
 }

@@ -91,7 +91,7 @@ pub(super) async fn run(arguments: Audit, context: &Context) -> Result<ExitStatu
         },
         assume_empty_store: arguments.assume_empty_store,
         nars: arguments.nars,
-        http: http_settings(environment, arguments.timeout)?,
+        http: http_settings(environment, arguments.timeout),
         store: environment.store.clone(),
     };
     let watch = Watch::start(&context.printer, context.progress);

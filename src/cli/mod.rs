@@ -171,13 +171,13 @@ fn installables(named: &[String], evaluation: &EvaluationArguments) -> Vec<Strin
 }
 
 /// How to speak HTTP: with the user's certificates, and giving up when nothing moves for so many seconds.
-fn http_settings(environment: &Environment, timeout: u64) -> Result<HttpSettings, CommandError> {
-    Ok(HttpSettings {
+fn http_settings(environment: &Environment, timeout: u64) -> HttpSettings {
+    HttpSettings {
         stall_timeout: Duration::from_secs(timeout),
         connect_timeout: Duration::from_secs(timeout.min(15)),
-        roots: environment.tls_roots()?,
+        roots: environment.tls_roots(),
         ..HttpSettings::default()
-    })
+    }
 }
 
 /// Turns true at the first signal to stop; the second ends the process at once.

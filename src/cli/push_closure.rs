@@ -206,7 +206,7 @@ fn request(arguments: &PushClosure, context: &Context) -> Result<(Request, bool)
         temporary: environment.temporary.clone(),
         http: HttpSettings {
             interrupted: context.interrupted.clone(),
-            ..http_settings(environment, arguments.timeout)?
+            ..http_settings(environment, arguments.timeout)
         },
         store: environment.store.clone(),
     };
@@ -248,7 +248,7 @@ fn target(
     file: &UserFile,
 ) -> Result<Target, CommandError> {
     let environment = &context.environment;
-    let configured = file.target(name);
+    let configured = file.target(name, &environment.directory);
     let destination = if name == "local" {
         Destination::Local(environment.local_cache()?)
     } else {

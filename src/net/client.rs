@@ -1,5 +1,6 @@
 //! One HTTP request, with limits, retries and credentials.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -11,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use url::Url;
 
+use super::failure::{HttpError, connection_error, with_attempts, words};
 use super::netrc::Login;
 use super::retry::{is_transient, retry_after};
 use super::{Netrc, Retry, UploadBody, is_loopback, may_carry_credentials, redacted};
@@ -31,8 +33,13 @@ pub enum TlsRoots {
     /// The system's store, and the bundled Mozilla roots for machines without one.
     #[default]
     System,
-    /// Exactly the certificates of this PEM text, as `NIX_SSL_CERT_FILE` asks.
-    Pem(Vec<u8>),
+    /// Exactly the certificates of this PEM file, as `NIX_SSL_CERT_FILE` asks.
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Who named it, for errors.
+        named_by: &'static str,
+    },
 }
 
 /// What a client needs to know, gathered by whoever reads configuration.
@@ -73,44 +80,6 @@ impl Default for HttpSettings {
             interrupted: watch::channel(false).1,
         }
     }
-}
-
-/// Why there is no answer. A status from the server is an answer, not an error.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HttpError {
-    /// The client could not be set up.
-    #[error("cannot set up HTTP: {0}")]
-    Setup(String),
-    /// No connection, or it broke, after all attempts.
-    #[error("{reason} (after {attempts} attempts)")]
-    Connection {
-        /// What went wrong last.
-        reason: String,
-        /// How often it was tried.
-        attempts: u32,
-    },
-    /// TLS failed: a certificate that is not trusted, or a server that does not speak it.
-    #[error("TLS: {0}")]
-    Tls(String),
-    /// Nothing moved for the stall limit, in every attempt.
-    #[error("no progress for {} s", .limit.as_secs())]
-    Stalled {
-        /// The limit.
-        limit: Duration,
-    },
-    /// An answer came in drops, and did not end within several times the stall limit.
-    #[error("the answer did not end within {} s", .limit.as_secs())]
-    TooSlow {
-        /// How long it was given.
-        limit: Duration,
-    },
-    /// The body is larger than it may be.
-    #[error("the answer is larger than {limit} bytes")]
-    TooLarge {
-        /// The limit in bytes.
-        limit: usize,
-    },
 }
 
 /// What a server said.
@@ -173,8 +142,8 @@ impl HttpClient {
             .tcp_nodelay(true)
             .pool_max_idle_per_host(64);
         let builder = match (&settings.roots, url.scheme()) {
-            (TlsRoots::Pem(pem), "https") => {
-                builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem).map_err(setup)?)
+            (TlsRoots::File { file, named_by }, "https") => {
+                builder.tls_certs_only(certificates(file, named_by)?)
             }
             (TlsRoots::System, "https") => {
                 let bundled: Result<Vec<_>, _> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
@@ -413,6 +382,16 @@ fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action 
     }
 }
 
+/// The certificates of a PEM file.
+fn certificates(file: &Path, named_by: &str) -> Result<Vec<reqwest::Certificate>, HttpError> {
+    let failed = |reason: String| {
+        HttpError::Setup(format!("the certificates that {named_by} names, {}: {reason}", file.display()))
+    };
+    let pem = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(words(&error)))?;
+    if found.is_empty() { Err(failed("there is none in it".to_owned())) } else { Ok(found) }
+}
+
 /// One line for each request that was sent.
 fn log(
     method: &Method,
@@ -427,59 +406,7 @@ fn log(
     }
 }
 
-fn with_attempts(error: HttpError, attempts: u32) -> HttpError {
-    match error {
-        HttpError::Connection { reason, .. } => HttpError::Connection { reason, attempts },
-        other => other,
-    }
-}
-
 fn content_length(response: &Response) -> Option<u64> {
     // Not `Response::content_length`, which says 0 for the empty body of a HEAD.
     response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn connection_error(error: &reqwest::Error) -> HttpError {
-    if is_tls(error) {
-        return HttpError::Tls(words(error));
-    }
-    HttpError::Connection { reason: words(error), attempts: 1 }
-}
-
-/// Whether TLS is what failed, which trying again does not change.
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>()
-            || wrapped.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
-        {
-            return true;
-        }
-        source = error.source();
-    }
-    false
-}
-
-/// The innermost words of an error: reqwest's outer ones repeat the URL, which may hold secrets.
-fn words(error: &reqwest::Error) -> String {
-    let mut source: &dyn std::error::Error = error;
-    let mut outermost = true;
-    while let Some(inner) = source.source() {
-        source = inner;
-        outermost = false;
-    }
-    let reason = if outermost {
-        let kind = if error.is_redirect() {
-            "too many redirects"
-        } else if error.is_timeout() {
-            "no connection in time"
-        } else {
-            "the request failed"
-        };
-        kind.to_owned()
-    } else {
-        source.to_string()
-    };
-    Printable(&reason).to_string()
 }

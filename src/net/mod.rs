@@ -4,11 +4,13 @@
 //! retrying ([`Retry`]), and attaches credentials from [`Netrc`] only where they may travel. It knows nothing of caches.
 
 mod client;
+mod failure;
 mod netrc;
 mod retry;
 mod upload;
 
-pub use client::{HttpClient, HttpError, HttpSettings, Reply, Sent, TlsRoots, words_of_server};
+pub use client::{HttpClient, HttpSettings, Reply, Sent, TlsRoots, words_of_server};
+pub use failure::HttpError;
 pub use netrc::{Login, Netrc};
 pub use retry::Retry;
 pub use upload::UploadBody;

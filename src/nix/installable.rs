@@ -131,16 +131,25 @@ impl Installable {
         if text.is_empty() {
             return Err(wrong("it is empty"));
         }
+        if text.ends_with('^') {
+            return Err(wrong("no output is named after the `^` (`^out,dev` for some, `^*` for all)"));
+        }
         let (name, outputs) = split_outputs(text);
-        let in_store = store.parse(name).or_else(|| {
-            let may_be_link = !arguments.has_source && !name.contains(['#', '?', ':']);
-            may_be_link.then(|| follow_link(&directory.join(name), store)).flatten()
-        });
+        let may_be_link = !arguments.has_source && !name.contains(['#', '?', ':']);
+        let in_store = store
+            .parse(name)
+            .or_else(|| may_be_link.then(|| follow_link(&directory.join(name), store)).flatten());
         match in_store {
             Some(path) if path.is_derivation() => Ok(Self::Derivation(path, outputs.unwrap_or(Outputs::All))),
             Some(_) if outputs.is_some() => Err(wrong("only a derivation has outputs to choose from")),
             Some(path) => Ok(Self::Path(path)),
+            None if name.starts_with(&format!("{}/", store.dir())) && name.contains(".drv!") => {
+                Err(wrong("outputs are named after a `^`, as in …-NAME.drv^dev"))
+            }
             None if name.starts_with(&format!("{}/", store.dir())) => Err(wrong("it is not a store path")),
+            None if may_be_link && leads_nowhere(&directory.join(name)) => {
+                Err(wrong("it is a link, and what it leads to is not there"))
+            }
             None => Ok(Self::Expression(name.to_owned(), outputs)),
         }
     }
@@ -174,6 +183,19 @@ fn follow_link(start: &Path, store: &Store) -> Option<StorePath> {
         path = path.parent()?.join(target);
     }
     None
+}
+
+/// `nix SUBCOMMAND FLAGS… OPTIONS… -- INSTALLABLES…`
+fn command(subcommand: &[&str], options: &[String], installables: &[String]) -> Vec<String> {
+    let mut words: Vec<String> = subcommand.iter().map(|word| (*word).to_owned()).collect();
+    words.extend(options.iter().cloned());
+    words.push("--".to_owned());
+    words.extend(installables.iter().cloned());
+    words
+}
+
+fn leads_nowhere(path: &Path) -> bool {
+    path.is_symlink() && !path.exists()
 }
 
 /// Turns installables into valid store paths.
@@ -264,13 +286,8 @@ impl Resolver<'_> {
         arguments
     }
 
-    /// `nix SUBCOMMAND FLAGS… OPTIONS… -- INSTALLABLES…`
     fn command(&self, subcommand: &[&str], installables: &[String]) -> Vec<String> {
-        let mut words: Vec<String> = subcommand.iter().map(|word| (*word).to_owned()).collect();
-        words.extend(self.arguments.options.iter().cloned());
-        words.push("--".to_owned());
-        words.extend(installables.iter().cloned());
-        words
+        command(subcommand, &self.arguments.options, installables)
     }
 
     /// The derivations behind expressions. Evaluates, and neither builds them nor asks any cache for them.
@@ -344,8 +361,9 @@ impl Resolver<'_> {
                 command: format!("nix-store --realise {shown}"),
             });
         }
-        let entries = self.path_infos(&[format!("{shown}^{}", names.join(","))], &[]).await?;
-        Ok(entries)
+        // A `.drv` is no attribute of `--file`.
+        let options = self.arguments.without_source();
+        self.path_infos_with(&options, &[format!("{shown}^{}", names.join(","))], &[]).await
     }
 
     /// Adds what plain expressions stand for: the outputs that `nix build` would take.
@@ -375,10 +393,19 @@ impl Resolver<'_> {
         installables: &[String],
         flags: &[&str],
     ) -> Result<Vec<StorePath>, ResolveError> {
+        self.path_infos_with(&self.arguments.options, installables, flags).await
+    }
+
+    async fn path_infos_with(
+        &self,
+        options: &[String],
+        installables: &[String],
+        flags: &[&str],
+    ) -> Result<Vec<StorePath>, ResolveError> {
         let mut subcommand = vec!["path-info", "--json"];
         subcommand.extend(path_info::json_format(self.nix()));
         subcommand.extend(flags);
-        let text = self.nix().run(&self.command(&subcommand, installables)).await?;
+        let text = self.nix().run(&command(&subcommand, options, installables)).await?;
         let entries = path_info::parse(&text, self.store.dir())
             .map_err(|reason| NixError::Unexpected { command: "nix path-info --json".to_owned(), reason })?;
         Ok(entries

@@ -128,6 +128,28 @@ impl EvaluationArguments {
 }
 
 impl EvaluationArguments {
+    /// The options for an installable that is no attribute path: without `--file` and `--expr`, and what goes with them.
+    pub(super) fn without_source(&self) -> Vec<String> {
+        let mut kept = Vec::new();
+        let mut words = self.options.iter();
+        while let Some(word) = words.next() {
+            let values = match word.as_str() {
+                "-f" | "--file" | "--expr" => 1,
+                "--arg" | "--argstr" => 2,
+                _ => {
+                    kept.push(word.clone());
+                    // What another option takes may look like one of these.
+                    if word == "--option" {
+                        kept.extend(words.by_ref().take(2).cloned());
+                    }
+                    continue;
+                }
+            };
+            words.by_ref().take(values).for_each(drop);
+        }
+        kept
+    }
+
     /// The settings that the options set (`--option NAME VALUE`).
     pub fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
         let words = &self.options;

@@ -119,6 +119,11 @@ impl Store {
             kind if kind.starts_with("local://") => in_root(Path::new(kind.trim_start_matches("local://"))),
             kind if kind.starts_with("unix://") => (plain, default_state),
             kind if kind.starts_with('/') => in_root(Path::new(kind)),
+            // As Nix takes it: from the working directory, which is ours too.
+            kind if kind.contains('/') && !kind.contains(':') => {
+                let not_local = |_| StoreError::NotLocal(settings.store.clone());
+                in_root(&std::path::absolute(kind).map_err(not_local)?.components().collect::<PathBuf>())
+            }
             _ => return Err(StoreError::NotLocal(settings.store.clone())),
         };
         let selector = named.map_or_else(Vec::new, |store| vec!["--store".to_owned(), store.to_owned()]);

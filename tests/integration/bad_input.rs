@@ -108,6 +108,21 @@ fn wrong_usage_is_refused_before_anything_is_done() {
 }
 
 #[test]
+fn certificates_that_cannot_be_read_matter_only_where_there_is_tls() {
+    let scene = Scene::diamond();
+    let run = |run: Run, variable: &str| run.env(variable, "/nowhere/certificates");
+    for variable in ["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"] {
+        run(scene.push_to(scene.url()), variable).run().expect(0);
+        let outcome = run(scene.push().to("https://127.0.0.1:1/cache"), variable).run().expect(2);
+        outcome.complains(&[variable, "/nowhere/certificates"]);
+    }
+    let empty = scene.store.scratch.file("empty", "");
+    let outcome =
+        scene.push().to("https://127.0.0.1:1/cache").env("NIX_SSL_CERT_FILE", empty).run().expect(2);
+    drop(outcome.complains(&["NIX_SSL_CERT_FILE"]));
+}
+
+#[test]
 fn a_budget_that_is_too_small_is_refused_with_the_least_that_is_needed() {
     let scene = Scene::diamond();
     for args in [&["--memory", "2MiB"][..], &["--level", "22"], &["--compression", "xz", "--level", "9"]] {

@@ -404,7 +404,19 @@ fn a_store_below_another_root_is_pushed_under_its_logical_paths() {
         let push = plain().arg("push-closure").arg(&path).to(&cache).arg("--json");
         push.env("NIX_REMOTE", root.clone().into_os_string()).run().expect(0);
         let read = assert_closed(&cache, "/nix/store", &[]);
-        assert_eq!(read.paths(), bases(&[path].into()));
+        assert_eq!(read.paths(), bases(&[path.clone()].into()));
+
+        // The same by an option for Nix, and from the working directory.
+        for (n, root) in
+            [root.to_str().unwrap(), "./root", "../", "local?root=./root"].into_iter().enumerate()
+        {
+            let cwd =
+                if root == "../" { store.scratch.dir("root/below") } else { store.scratch.path().to_owned() };
+            let cache = store.scratch.join(format!("cache{n}"));
+            let push = plain().arg("push-closure").arg(&path).to(&cache).arg("--json");
+            push.args(["--", "--store", root]).cwd(cwd).run().expect(0);
+            assert_eq!(assert_closed(&cache, "/nix/store", &[]).paths(), bases(&[path.clone()].into()));
+        }
     });
 }
 

@@ -227,6 +227,54 @@ fn files_and_expressions_are_evaluated_by_nix() {
 }
 
 #[test]
+fn an_output_of_a_content_addressed_derivation_is_found() {
+    with_every_nix(|nix| {
+        let mut store = Store::new(nix);
+        store.set("experimental-features", "nix-command flakes ca-derivations");
+        let body = project::multi().replace(
+            "name = \"multi\";",
+            "name = \"multi\"; __contentAddressed = true; outputHashMode = \"recursive\"; outputHashAlgo = \"sha256\";",
+        );
+        let doc = store.build_one(&body, "multi.doc");
+        let file = store.expression(&body).to_str().unwrap().to_owned();
+        let push = Run::push(&store).args([
+            "--allow-unsigned",
+            "--json",
+            "--to",
+            "./cache",
+            "-f",
+            &file,
+            "multi^doc",
+        ]);
+        if nix.version < (2, 14) {
+            // Only a newer one says where such an output is.
+            drop(push.run().expect(3).complains(&["--build"]));
+            return;
+        }
+        push.run().expect(0);
+        let cache = assert_closed(&store.scratch.join("cache"), &store.dir_text(), &[]);
+        assert_eq!(cache.paths(), bases(&[doc].into()));
+    });
+}
+
+#[test]
+fn what_is_written_wrongly_is_answered_with_how_to_write_it() {
+    let project = Project::built(a_nix());
+    let link = project.store.scratch.join("nowhere");
+    std::os::unix::fs::symlink("not-there", &link).unwrap();
+    let wrong = [
+        (format!("{}^", project.drv), "no output is named after the `^`"),
+        (".#multi^".to_owned(), "no output is named after the `^`"),
+        (format!("{}!dev", project.drv), "drv^dev"),
+        ("./nowhere".to_owned(), "what it leads to is not there"),
+        ("nowhere".to_owned(), "what it leads to is not there"),
+    ];
+    for (text, words) in wrong {
+        project.push().arg(&text).run().expect(2).complains(&[words, &text]);
+    }
+}
+
+#[test]
 fn an_output_that_is_not_valid_is_named_with_the_command_that_builds_it() {
     with_every_nix(|nix| {
         let project = Project::new(nix);

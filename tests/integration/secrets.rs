@@ -74,6 +74,18 @@ fn the_default_entry_of_a_netrc_is_used() {
 }
 
 #[test]
+fn a_netrc_file_can_be_named_by_an_option_of_nix() {
+    let scene = Scene::diamond();
+    let text = format!("machine 127.0.0.1 login someone password {PASSWORD}\n");
+    let netrc = scene.store.scratch.file("other-netrc", text);
+    let server = Server::new(&scene.cache);
+    server.require_login(LOGIN);
+    let push = scene.push_to(&server.url).arg("--option").arg("netrc-file").arg(&netrc);
+    shows_no(&[PASSWORD], &push.run().expect(0));
+    scene.is_complete();
+}
+
+#[test]
 fn a_proxy_is_not_asked_for_what_is_on_this_machine() {
     let scene = scene("127.0.0.1");
     let server = Server::new(&scene.cache);
