@@ -4,8 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use nix_derivation::StorePath;
 
-use super::CacheAnswer;
+use super::{CacheAnswer, Nar};
 use crate::graph::{BuildGraph, DerivationIndex, DerivationKind};
+
+/// How many paths that the build graph does not name are followed, besides as many as it has derivations. What another
+/// build of a derivation refers to is among them; a cache that names ever new ones must come to an end.
+const STRANGERS: usize = 20_000;
+
+/// Why an offer beyond that is not followed.
+const TOO_MANY: &str = "the caches name more foreign paths than this program follows";
 
 /// Which derivations an audit is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +97,8 @@ pub struct Facts<'a> {
     outputs: Vec<Vec<Option<PathId>>>,
     makers: Vec<Option<(DerivationIndex, usize)>>,
     valid: Vec<bool>,
+    /// How many paths were met that the build graph does not name.
+    strangers: usize,
 }
 
 impl<'a> Facts<'a> {
@@ -105,6 +114,7 @@ impl<'a> Facts<'a> {
             outputs: Vec::new(),
             makers: Vec::new(),
             valid: Vec::new(),
+            strangers: 0,
         };
         for index in graph.indices() {
             let outputs = &graph.derivation(index).outputs;
@@ -137,11 +147,22 @@ impl<'a> Facts<'a> {
     }
 
     /// Notes what the caches said of a path, in the order of [`View::caches`].
-    pub(super) fn learn(&mut self, id: PathId, answers: Vec<CacheAnswer>) {
+    ///
+    /// An offer that would make the audit follow more foreign paths than it may is noted as one of which nobody knows.
+    pub(super) fn learn(&mut self, id: PathId, mut answers: Vec<CacheAnswer>) {
         let references = answers
-            .iter()
+            .iter_mut()
             .map(|answer| {
-                let references = answer.offer().map(|offer| offer.references.as_slice()).unwrap_or_default();
+                let CacheAnswer::Offer(offer) = answer else { return Vec::new() };
+                // Ids from here on.
+                let references = std::mem::take(&mut offer.references);
+                let strangers =
+                    references.iter().filter(|reference| !self.ids.contains_key(*reference)).count();
+                if self.strangers + strangers > self.graph.len() + STRANGERS {
+                    offer.nar = Nar::Unknown(TOO_MANY.to_owned());
+                    return Vec::new();
+                }
+                self.strangers += strangers;
                 references.iter().map(|reference| self.id(reference)).filter(|other| *other != id).collect()
             })
             .collect();
@@ -157,6 +178,11 @@ impl<'a> Facts<'a> {
     /// Every path that was met.
     pub(super) fn ids(&self) -> impl Iterator<Item = PathId> + use<> {
         (0..u32::try_from(self.paths.len()).unwrap_or(u32::MAX)).map(PathId)
+    }
+
+    /// The id of a path that was met.
+    pub(super) fn find(&self, path: &StorePath) -> Option<PathId> {
+        self.ids.get(path).copied()
     }
 
     /// The path of an id.

@@ -41,9 +41,7 @@ pub(super) fn needs(facts: &Facts<'_>, holdings: &Holdings) -> Vec<Need> {
     match facts.view.scope {
         Scope::Needed => {}
         Scope::Runtime => {
-            let runtime: Vec<PathId> =
-                facts.ids().filter(|id| facts.view.runtime.contains(facts.path(*id))).collect();
-            for id in runtime {
+            for id in facts.view.runtime.iter().filter_map(|path| facts.find(path)) {
                 walk.add_reference(id);
             }
         }

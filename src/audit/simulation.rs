@@ -63,7 +63,9 @@ pub(super) struct Simulation<'a, 'f> {
     is_ignored: Vec<bool>,
     valid: Vec<bool>,
     fetched: Vec<bool>,
-    ends: HashMap<PathId, Fetch>,
+    /// How goals for paths ended, and in which attempt: what failed in an earlier one is tried anew.
+    ends: HashMap<PathId, (Fetch, u32)>,
+    attempt: u32,
     wanted: Vec<Vec<usize>>,
     courses: Vec<Course>,
     /// Goals that fetch a second time when their inputs are made.
@@ -93,6 +95,7 @@ impl<'a, 'f> Simulation<'a, 'f> {
             valid: facts.ids().map(|id| facts.is_valid(id)).collect(),
             fetched: vec![false; facts.len()],
             ends: HashMap::new(),
+            attempt: 0,
             wanted: vec![Vec::new(); derivations],
             courses: vec![Course::Untouched; derivations],
             tries_again: vec![false; derivations],
@@ -253,12 +256,8 @@ impl<'a, 'f> Simulation<'a, 'f> {
                 continue;
             }
             if self.tries_again[index.position()] {
-                self.ends.retain(|_, end| *end == Fetch::Done);
-                let course = self.try_to_fetch(index);
-                for id in self.ends.iter().filter(|(_, end)| **end == Fetch::Done).map(|(id, _)| id) {
-                    self.valid[id.position()] = true;
-                }
-                match course {
+                self.attempt += 1;
+                match self.try_to_fetch(index) {
                     Course::Made => {
                         self.courses[index.position()] = Course::MadeLater;
                         continue;
@@ -326,22 +325,30 @@ impl<'a, 'f> Simulation<'a, 'f> {
         let mut open = vec![(id, false)];
         let mut is_open: HashSet<PathId> = HashSet::new();
         while let Some((id, is_ready)) = open.pop() {
-            if self.ends.contains_key(&id) {
+            if self.end_of(id).is_some() {
                 continue;
             }
             if self.valid[id.position()] {
-                self.ends.insert(id, Fetch::Done);
+                self.ends.insert(id, (Fetch::Done, self.attempt));
             } else if is_ready {
                 let end = self.end(id);
                 self.fetched[id.position()] |= end == Fetch::Done;
-                self.ends.insert(id, end);
+                // In the first attempt nothing is there yet when everything is decided.
+                self.valid[id.position()] |= end == Fetch::Done && self.attempt > 0;
+                self.ends.insert(id, (end, self.attempt));
             } else if is_open.insert(id) {
                 open.push((id, true));
                 open.extend(self.tried_references(id).into_iter().map(|reference| (reference, false)));
             }
         }
         // A path that waits for itself, which only a lying cache can bring about, never ends.
-        self.ends.get(&id).copied().unwrap_or(Fetch::NoSubstituters)
+        self.end_of(id).unwrap_or(Fetch::NoSubstituters)
+    }
+
+    /// How the goal for a path has ended, unless it failed in an earlier attempt.
+    fn end_of(&self, id: PathId) -> Option<Fetch> {
+        let (end, attempt) = *self.ends.get(&id)?;
+        (end == Fetch::Done || attempt == self.attempt).then_some(end)
     }
 
     /// What has to be fetched for the offers that Nix tries for a path.
@@ -385,7 +392,7 @@ impl<'a, 'f> Simulation<'a, 'f> {
                 .facts
                 .references(id, cache)
                 .iter()
-                .map(|reference| self.ends.get(reference).copied().unwrap_or(Fetch::NoSubstituters))
+                .map(|reference| self.end_of(*reference).unwrap_or(Fetch::NoSubstituters))
                 .collect();
             if ends.contains(&Fetch::Stops) {
                 return Fetch::Stops;

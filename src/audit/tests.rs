@@ -409,6 +409,25 @@ fn a_long_chain_does_not_overflow_the_stack() {
 }
 
 #[test]
+fn a_cache_that_names_ever_new_paths_comes_to_an_end() {
+    let audit = Audit::new(chain(1), vec![Cache::new()]);
+    let mut walk = Walk::new(&audit.graph, &audit.view);
+    let mut next = 100;
+    loop {
+        let wants = walk.wants();
+        if wants.is_empty() {
+            break;
+        }
+        for path in wants {
+            walk.answer(&path, vec![offer(&[next, next + 1, next + 2])]);
+            next += 3;
+        }
+        assert!(next < 300_000, "it goes on and on");
+    }
+    assert_eq!(judge(&walk.into_facts()).totals.inconclusive, 1);
+}
+
+#[test]
 fn narinfos_that_refer_to_each_other_in_a_circle_are_no_hits() {
     let mut audit = Audit::new(chain(2), vec![cache(&[(0, &[1]), (1, &[0])])]);
     assert_eq!(audit.verdicts().totals.hits, 0);
