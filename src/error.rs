@@ -210,6 +210,9 @@ impl From<NixError> for CommandError {
                 "run that command to see all that Nix says; cache-helper takes what `nix build` takes, store paths and \
                  links such as ./result",
             ),
+            NixError::TimedOut { .. } => {
+                Some("run that command to see what it waits for; is nix-daemon well?")
+            }
             NixError::Unexpected { .. } => {
                 Some("please report this with the output of `nix --version` and of that command")
             }
@@ -270,9 +273,10 @@ impl From<&TargetError> for CommandError {
                 (Impossible, "check the URL, and whether it answers: `curl URL/nix-cache-info`")
             }
             TargetError::OtherStore { .. } => (Usage, "push to a cache of its own for each store directory"),
-            TargetError::Upstream { .. } => {
-                (Inconclusive, "try again, or leave the upstream out with --no-upstream, which pushes more")
-            }
+            TargetError::Upstream { .. } => (
+                Inconclusive,
+                "try again, or leave this upstream out, which pushes more (--no-upstream: without configured ones)",
+            ),
             TargetError::Unsigned { .. } => (
                 Usage,
                 "sign with --sign-key-file FILE (make one with `nix-store --generate-binary-cache-key`), or push them \

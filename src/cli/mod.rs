@@ -205,10 +205,11 @@ fn watch_signals(printer: Printer) -> watch::Receiver<bool> {
 
 fn start_log(printer: &Printer, verbose: u8) {
     let level = match verbose {
-        0 => "warn",
-        1 => "warn,cache_helper=info",
-        2 => "warn,cache_helper=debug",
-        _ => "info,cache_helper=trace,hyper=debug,reqwest=debug",
+        // What libraries say of themselves helps nobody who pushes; each request is a line of ours.
+        0 => "error,cache_helper=warn",
+        1 => "error,cache_helper=info",
+        2 => "error,cache_helper=debug",
+        _ => "error,cache_helper=trace",
     };
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(level))

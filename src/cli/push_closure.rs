@@ -139,11 +139,11 @@ pub(super) async fn run(arguments: PushClosure, context: &Context) -> Result<Exi
         }
         context.printer.report(&report::push_closure::human(&request, &outcome, context.printer.out()));
     }
-    Ok(conclude(&outcome, arguments.push_failure, &context.printer))
+    Ok(conclude(&outcome, &arguments, &context.printer))
 }
 
 /// Says what went wrong with each target, and decides the exit status.
-fn conclude(outcome: &PushClosureReport, push_failure: PushFailure, printer: &Printer) -> ExitStatus {
+fn conclude(outcome: &PushClosureReport, arguments: &PushClosure, printer: &Printer) -> ExitStatus {
     let mut worst = ExitStatus::Success;
     for target in &outcome.targets {
         let is_complete = target.failed.is_empty() && target.blocked.is_empty();
@@ -155,13 +155,19 @@ fn conclude(outcome: &PushClosureReport, push_failure: PushFailure, printer: &Pr
             }
             None if !is_complete => {
                 let missing = count(target.failed.len() + target.blocked.len(), "path");
-                let cause = target.failure.as_ref().and_then(failure_hint);
-                let error =
-                    CommandError::new(ExitStatus::No, format!("{missing} not pushed to {}", target.url))
-                        .maybe_hinted(cause.map(str::to_owned))
-                        .hinted(
-                            "mend the causes named in the report; the same command then pushes only the rest",
-                        );
+                let what = if arguments.dry_run { "would not be pushed" } else { "not pushed" };
+                let error = CommandError::new(ExitStatus::No, format!("{missing} {what} to {}", target.url));
+                let error = if target.failed.is_empty() {
+                    error.hinted(
+                        "they need what is excluded: let that be pushed too, or name the cache that has it \
+                         with --upstream",
+                    )
+                } else {
+                    let cause = target.failure.as_ref().and_then(failure_hint);
+                    error.maybe_hinted(cause.map(str::to_owned)).hinted(
+                        "mend the causes named in the report; the same command then pushes only the rest",
+                    )
+                };
                 printer.error(&error);
                 error.status
             }
@@ -178,7 +184,7 @@ fn conclude(outcome: &PushClosureReport, push_failure: PushFailure, printer: &Pr
     }
     let is_about_pushing =
         matches!(worst, ExitStatus::No | ExitStatus::Impossible | ExitStatus::Inconclusive);
-    if push_failure == PushFailure::Warn && is_about_pushing {
+    if arguments.push_failure == PushFailure::Warn && is_about_pushing {
         printer.warning("the push did not succeed; the exit status is 0 because of --push-failure=warn");
         return ExitStatus::Success;
     }

@@ -211,6 +211,7 @@ impl HttpClient {
                 Err(error) => Err(with_attempts(error, attempt)),
             };
             let Some(wait) = wait else { return ended(outcome) };
+            tracing::debug!("{method} {}: trying again in {:.1} s", redacted(url), wait.as_secs_f64());
             tokio::select! {
                 () = tokio::time::sleep(wait) => attempt += 1,
                 // Whoever wants to stop does not want to wait for better times.

@@ -6,6 +6,7 @@
 mod command_line;
 mod database;
 mod derivation;
+mod flake;
 mod installable;
 mod path_info;
 mod program;
@@ -14,6 +15,7 @@ mod store;
 mod target;
 
 pub use derivation::DerivationError;
+pub use flake::revision;
 pub use installable::{Installable, InstallableError, Outputs, ResolveError, Resolver};
 pub use program::{EvaluationArguments, Implementation, Nix, NixError, Version};
 pub use settings::{Settings, SubstitutionSettings, TrustSettings};

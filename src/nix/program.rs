@@ -2,16 +2,20 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::Command;
 
 use super::command_line;
-use crate::text::{Printable, printable_lines};
+use crate::text::{Printable, duration, printable_lines};
 
 /// The oldest Nix that this program works with.
 const OLDEST: Version = Version { major: 2, minor: 8 };
+
+/// How long a question may take that is answered from settings and files. Evaluation and building may take any time.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// How much of Nix's standard error is kept for an error message, in bytes.
 const STDERR_KEPT: usize = 64 * 1024;
@@ -55,6 +59,14 @@ pub enum NixError {
         command: String,
         /// Its last words.
         message: String,
+    },
+    /// It does not come to an end.
+    #[error("`{command}` did not end within {}", duration(*.limit))]
+    TimedOut {
+        /// The command.
+        command: String,
+        /// How long it was given.
+        limit: Duration,
     },
     /// It printed something unexpected.
     #[error("`{command}` printed something that cache-helper cannot read: {reason}")]
@@ -166,12 +178,9 @@ impl Nix {
     /// When there is none, it is not Nix, or it is older than 2.8.
     pub async fn find() -> Result<Self, NixError> {
         let program = which::which("nix").map_err(|_| NixError::Missing)?;
-        let output = Command::new(&program)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output()
-            .await
+        let asked = Command::new(&program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = within(PATIENCE, "nix --version", asked)
+            .await?
             .map_err(|source| NixError::Start { program: program.clone(), source })?;
         if !output.status.success() {
             let command = format!("{} --version", program.display());
@@ -195,6 +204,21 @@ impl Nix {
     /// Its version; for Lix and Determinate Nix, that of the Nix which they say they are like.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// Where it is.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// As [`Nix::run`], for what is answered from settings and files: it has five minutes.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, fails, or does not end.
+    pub async fn ask(&self, arguments: &[&str]) -> Result<String, NixError> {
+        let shown = command_line::shown("nix", arguments);
+        within(PATIENCE, &shown, self.run(arguments)).await?
     }
 
     /// Runs a subcommand of `nix` and gives its standard output.
@@ -273,6 +297,13 @@ impl Nix {
     }
 }
 
+/// The outcome of work that must end within a time; dropped, it kills the process that it waits for.
+async fn within<T>(limit: Duration, command: &str, work: impl Future<Output = T>) -> Result<T, NixError> {
+    tokio::time::timeout(limit, work)
+        .await
+        .map_err(|_| NixError::TimedOut { command: command.to_owned(), limit })
+}
+
 /// Reads `nix (Nix) 2.34.8`, `nix (Lix, like Nix) 2.93.0` or `nix (Determinate Nix 3.8.6) 2.30.2`.
 fn parse_version(text: &str) -> Option<(Implementation, Version)> {
     let line = text.lines().next()?;
@@ -327,6 +358,33 @@ mod tests {
         assert_eq!(version("hello"), None);
         assert_eq!(version(""), None);
         assert_eq!(version("nix (Nix) x.y"), None);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_given_up_and_killed() {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("1000").kill_on_drop(true);
+        let mut child = sleep.spawn().expect("sleep");
+        let id = child.id().expect("it runs");
+        let work = async move { child.wait().await };
+        let error = within(Duration::from_millis(50), "sleep 1000", work).await.expect_err("too long");
+        assert_eq!(error.to_string(), "`sleep 1000` did not end within 0.1 s");
+        // Killed, it is a zombie until somebody waits for it, or gone.
+        let lives = || {
+            let state = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            !(state.is_empty() || state.contains(") Z") || state.contains(") X"))
+        };
+        while lives() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn options_without_those_for_attributes() {
+        let words = "-f x.nix --impure --arg a 1 --argstr b c --option --file y --expr z --no-eval-cache";
+        let arguments =
+            EvaluationArguments { options: words.split(' ').map(str::to_owned).collect(), has_source: true };
+        assert_eq!(arguments.without_source().join(" "), "--impure --option --file y --no-eval-cache");
     }
 
     #[test]

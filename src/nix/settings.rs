@@ -67,8 +67,8 @@ impl Settings {
         words.extend(arguments.settings().flat_map(|(name, value)| ["--option", name, value]));
         let shown = command_line::shown("nix", &words);
         // The store directory is not among the settings; `dummy://` lets Nix say it without opening a store.
-        let store_dir = nix.run(["eval", "--store", "dummy://", "--raw", "--expr", "builtins.storeDir"]);
-        let (settings, store_dir) = tokio::try_join!(nix.run(&words), store_dir)?;
+        let store_dir = nix.ask(&["eval", "--store", "dummy://", "--raw", "--expr", "builtins.storeDir"]);
+        let (settings, store_dir) = tokio::try_join!(nix.ask(&words), store_dir)?;
         let unexpected = |reason: String| NixError::Unexpected { command: shown.clone(), reason };
         let settings: Value =
             serde_json::from_str(&settings).map_err(|error| unexpected(error.to_string()))?;

@@ -23,6 +23,7 @@ use crate::graph::{Closure, PathIndex, PathInfo};
 use crate::net::UploadBody;
 use crate::nix::Store;
 use crate::plan::{Plan, Schedule, Tally};
+use crate::text::size;
 
 /// After so many writes in a row that nobody took, each tried several times, a target is taken to be down.
 const GIVE_UP_AFTER: usize = 3;
@@ -301,6 +302,7 @@ impl Run<'_> {
                         self.settle_unavailable();
                         let nar_bytes = self.info(index).nar_size;
                         let path = self.info(index).base_name();
+                        tracing::info!("pushed {path} ({}, stored as {})", size(nar_bytes), size(file_bytes));
                         self.reporter.emit(Event::PathPushed { path, nar_bytes, file_bytes });
                         self.outcome.pushed.add(nar_bytes);
                         self.outcome.file_bytes += file_bytes;

@@ -21,6 +21,7 @@ pub fn json(
     started_at: SystemTime,
 ) -> Value {
     let mut document = super::document("push-closure", &request.installables, warnings, started_at);
+    document["revision"] = json!(outcome.revision);
     document["dryRun"] = json!(request.dry_run);
     document["targets"] = json!(outcome.targets);
     document["seconds"] = json!(outcome.elapsed.as_secs_f64());
@@ -95,6 +96,9 @@ fn write_target(
 fn headline(target: &TargetReport, request: &Request, palette: Palette) -> String {
     let url = &target.url;
     let is_complete = target.failed.is_empty() && target.blocked.is_empty() && target.error.is_none();
+    if target.error.is_some() && request.dry_run {
+        return palette.bad(format!("nothing would be pushed to {url}"));
+    }
     if target.error.is_some() && target.pushed.paths == 0 {
         return palette.bad(format!("nothing was pushed to {url}"));
     }

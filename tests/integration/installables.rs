@@ -173,6 +173,27 @@ fn a_flake_is_evaluated_by_nix() {
         let mixed = project.push().arg(project.output("doc")).arg(at("#base"));
         assert_eq!(project.pushed(mixed), set(["base", "multi-doc"]));
 
+        // It has no revision until it is in a repository that has one.
+        let revision = |flake: &str| {
+            let outcome = project.push().arg(flake).arg("--dry-run").run().expect(0);
+            outcome.json()["revision"].as_str().map(str::to_owned)
+        };
+        assert_eq!(revision(&at("#base")), None);
+        let git = |args: &[&str]| {
+            let mut git = std::process::Command::new("git");
+            git.args(["-c", "user.name=x", "-c", "user.email=x", "-C"]).arg(&dir).args(args);
+            let output = git.env("HOME", store.scratch.path()).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        git(&["init", "-q"]);
+        git(&["add", "."]);
+        git(&["commit", "-q", "-m", "x"]);
+        assert_eq!(
+            revision(&format!("git+file://{}#base", dir.display())),
+            Some(git(&["rev-parse", "HEAD"]))
+        );
+
         // The default installable, and a path to a flake.
         let cache = store.scratch.join("cache");
         let here = Run::push(store).cwd(&dir).args(["--allow-unsigned", "--json"]).to(&cache);

@@ -176,7 +176,7 @@ fn an_upstream_that_cannot_be_asked_leaves_the_plan_unknown() {
         let target = Server::new(&scene.cache);
         let push = scene.push_to(&target.url).args(["--upstream", &url, "--timeout", "1"]);
         let outcome = push.limit(Duration::from_secs(30)).run().expect(4);
-        outcome.complains(&[&url]);
+        outcome.complains(&[&url, "leave this upstream out"]);
         assert_eq!(target.count(|exchange| exchange.method == "PUT"), 0, "{what}");
         drop(server);
     }
@@ -205,6 +205,8 @@ fn what_is_excluded_blocks_its_referrers_unless_a_cache_has_it() {
         assert_eq!(base(blocked["by"].as_str().unwrap()), base(&scene.path("base")), "{blocked}");
     }
     assert_eq!(names(&target, "failed"), [].into());
+    let outcome = scene.push().to(scene.url()).args(exclude).arg("--dry-run").run().expect(1);
+    drop(outcome.complains(&["3 paths would not be pushed", "--upstream"]));
     assert!(files_below(&scene.cache).iter().all(|file| file == "nix-cache-info"));
 
     // An upstream has it.

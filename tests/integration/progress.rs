@@ -185,6 +185,30 @@ fn every_option_of_the_command_stands_in_its_help() {
 }
 
 #[test]
+fn more_words_are_about_what_is_done_and_each_request() {
+    let scene = Scene::diamond();
+    let server = Server::new(&scene.cache);
+    let outcome = scene.push().to(&server.url).arg("-v").run().expect(0);
+    let stderr = outcome.stderr();
+    let nix = a_nix().dir.join("nix");
+    for words in [nix.to_str().unwrap(), &scene.store.dir_text(), "the closure has 4 paths"] {
+        assert!(stderr.contains(words), "{words}\n{outcome}");
+    }
+    for path in scene.names() {
+        assert!(stderr.contains(&format!("pushed {path}")), "{path}\n{outcome}");
+    }
+    assert!(!stderr.contains("PUT "), "{outcome}");
+    let outcome = scene.push().to(&server.url).arg("-vvv").run().expect(0);
+    let requests = outcome
+        .stderr()
+        .lines()
+        .filter(|line| line.contains(&server.url) && line.contains(": 200 in "))
+        .count();
+    assert_eq!(requests, 1 + 4 + 4, "{outcome}");
+    assert!(!outcome.stderr().contains("hyper") && !outcome.stderr().contains("pool"), "{outcome}");
+}
+
+#[test]
 fn it_says_its_version() {
     let outcome = Run::of(PROGRAM).arg("--version").run().expect(0);
     assert_eq!(outcome.stdout.trim(), format!("cache-helper {}", env!("CARGO_PKG_VERSION")));

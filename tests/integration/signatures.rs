@@ -16,7 +16,8 @@ fn a_push_that_would_leave_a_path_unsigned_stops_at_the_plan() {
         let server = Server::new(&scene.cache);
         for dry in [&[][..], &["--dry-run"]] {
             let outcome = scene.push().to(&server.url).args(dry.iter().copied()).run().expect(2);
-            outcome.complains(&["--sign-key-file", "--allow-unsigned"]);
+            let headline = if dry.is_empty() { "nothing was pushed" } else { "nothing would be pushed" };
+            outcome.complains(&["--sign-key-file", "--allow-unsigned"]).says(&[headline]);
         }
         assert_eq!(server.count(|exchange| exchange.method == "PUT"), 0);
         assert_eq!(files_below(&scene.cache), Vec::<String>::new());

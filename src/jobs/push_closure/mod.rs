@@ -15,9 +15,10 @@ use crate::cache::CacheUrl;
 use crate::event::{Event, Reporter};
 use crate::graph::Closure;
 use crate::net::HttpSettings;
-use crate::nix::{EvaluationArguments, Installable, ResolveError, Resolver, Source, StoreError};
+use crate::nix::{EvaluationArguments, Installable, ResolveError, Resolver, Source, StoreError, revision};
 use crate::plan::{Filter, Tally};
 use crate::push::{Limits, Method};
+use crate::text;
 
 pub use self::outcome::{
     BlockedPath, FailedPath, PlannedPath, PushClosureReport, Pushed, TargetError, TargetReport,
@@ -107,10 +108,14 @@ pub async fn run(
     let started = Instant::now();
     let prepared = async {
         let local = LocalNix::open(&request.arguments, &request.store).await?;
-        let closure = load_closure(request, &local, reporter).await?;
-        Ok::<_, PushClosureError>((local, closure))
+        let nix = local.store.nix();
+        let (program, version) = (nix.program().display(), nix.version());
+        tracing::info!("Nix {version} at {program}, with the store {}", local.store.dir());
+        let (closure, revision) = load_closure(request, &local, reporter).await?;
+        Ok::<_, PushClosureError>((local, closure, revision))
     };
-    let (local, closure) = unless(interrupted, prepared).await.ok_or(PushClosureError::Interrupted)??;
+    let (local, closure, revision) =
+        unless(interrupted, prepared).await.ok_or(PushClosureError::Interrupted)??;
     let http = local.with_logins(request.http.clone(), reporter);
     let mut targets = Vec::new();
     for target in &request.targets {
@@ -136,14 +141,14 @@ pub async fn run(
         push.report.elapsed = began.elapsed();
         targets.push(push.report);
     }
-    Ok(PushClosureReport { targets, elapsed: started.elapsed() })
+    Ok(PushClosureReport { revision, targets, elapsed: started.elapsed() })
 }
 
 async fn load_closure(
     request: &Request,
     local: &LocalNix,
     reporter: &Reporter,
-) -> Result<Closure, PushClosureError> {
+) -> Result<(Closure, Option<String>), PushClosureError> {
     let installables = request
         .installables
         .iter()
@@ -154,10 +159,15 @@ async fn load_closure(
         reporter.emit(Event::Step { what: "evaluating".to_owned() });
     }
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: request.build };
-    let roots = resolver.resolve(&installables).await?;
+    // At the same time: only flakes have one, and nobody waits longer for it than for the evaluation.
+    let revision = revision(local.store.nix(), &request.arguments, &installables);
+    let (roots, revision) = tokio::join!(resolver.resolve(&installables), revision);
+    let roots = roots?;
     let (closure, source) = local.store.closure(&roots).await?;
     if source == Source::PathInfo {
         tracing::info!("the store database cannot be read; the closure comes from nix path-info");
     }
-    Ok(closure)
+    let paths = text::count(closure.len(), "path");
+    tracing::info!("the closure has {paths} ({})", text::size(closure.nar_bytes()));
+    Ok((closure, revision))
 }

@@ -214,6 +214,8 @@ fn as_text<S: serde::Serializer>(error: &Option<TargetError>, serializer: S) -> 
 /// What became of a push.
 #[derive(Debug)]
 pub struct PushClosureReport {
+    /// The revision of the flake that was named, where it is known.
+    pub revision: Option<String>,
     /// Each target, in the order in which they were named.
     pub targets: Vec<TargetReport>,
     /// How long it took.
