@@ -104,6 +104,7 @@ pub enum Event {
 pub struct Progress {
     packed: AtomicU64,
     sent: AtomicU64,
+    delivered: AtomicU64,
 }
 
 impl Progress {
@@ -117,9 +118,19 @@ impl Progress {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Counts NAR bytes whose compressed form is in a target.
+    pub fn add_delivered(&self, nar_bytes: u64) {
+        self.delivered.fetch_add(nar_bytes, Ordering::Relaxed);
+    }
+
     /// NAR bytes packed so far.
     pub fn packed(&self) -> u64 {
         self.packed.load(Ordering::Relaxed)
+    }
+
+    /// NAR bytes that have arrived so far, in proportion to what was sent of their compressed form.
+    pub fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
     }
 
     /// Compressed bytes sent so far, including what had to be sent again.

@@ -1,6 +1,9 @@
 //! The printer, and what is drawn of events: bars on a terminal, plain lines elsewhere, or JSON lines.
 //!
-//! The only file that writes to standard output and standard error, and the only one that knows indicatif.
+//! The only file that writes to standard output and standard error, and the only one that knows indicatif. What there is to
+//! say is [`status`]'s business.
+
+mod status;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
@@ -12,9 +15,9 @@ use std::time::{Duration, Instant};
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use self::status::{Status, plan_line};
 use crate::event::{Event, Progress, Reporter, Sink};
-use crate::plan::Tally;
-use crate::text::{Printable, count, size};
+use crate::text::Printable;
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -271,103 +274,6 @@ impl Sink for EventSink {
     }
 }
 
-/// The plan in one line, before anything moves.
-fn plan_line(event: &Event) -> String {
-    let Event::Planned { target, closure, present, upstream, excluded, blocked, push } = event else {
-        return String::new();
-    };
-    let amount = |tally: &Tally| format!("{} ({})", count(tally.paths, "path"), size(tally.nar_bytes));
-    let mut line = format!("{target}: of {}", amount(closure));
-    for (tally, what) in [
-        (present, "already there"),
-        (upstream, "in upstreams"),
-        (excluded, "excluded"),
-        (blocked, "blocked by what is excluded"),
-    ] {
-        if tally.paths > 0 {
-            line.push_str(&format!(", {} {what}", amount(tally)));
-        }
-    }
-    line.push_str(&format!(", {} to push", amount(push)));
-    line
-}
-
-/// What is going on, as far as it is shown.
-#[derive(Debug, Default)]
-struct Status {
-    what: String,
-    lookups: (usize, usize),
-    paths: (usize, usize),
-    nar_bytes: u64,
-    /// Paths being packed or sent, the oldest first.
-    current: Vec<String>,
-    failed: usize,
-}
-
-impl Status {
-    fn take(&mut self, event: Event) {
-        match event {
-            Event::Step { what } => self.what = what,
-            Event::LookupStarted { cache, paths } => {
-                self.what = format!("asking {cache}");
-                self.lookups = (0, paths);
-            }
-            Event::LookupAnswered { .. } => self.lookups.0 += 1,
-            Event::LookupFinished { .. } => self.lookups = (0, 0),
-            Event::Planned { target, push, .. } => {
-                self.what = format!("pushing to {target}");
-                self.paths = (0, push.paths);
-                self.nar_bytes = push.nar_bytes;
-            }
-            Event::PathStarted { path, .. } => self.current.push(path),
-            Event::PathPushed { path, .. } => {
-                self.paths.0 += 1;
-                self.current.retain(|current| *current != path);
-            }
-            Event::PathFailed { path, .. } => {
-                self.failed += 1;
-                self.current.retain(|current| *current != path);
-            }
-            Event::PathBlocked { path, .. } => self.current.retain(|current| *current != path),
-            Event::VerifyStarted { target } => {
-                self.what = format!("reading back from {target}");
-                self.paths = (0, 0);
-                self.current.clear();
-            }
-            Event::Warning { .. } => {}
-        }
-    }
-
-    /// One line of plain text.
-    fn line(&self, progress: &Progress) -> String {
-        let details = self.details(progress);
-        if details.is_empty() { self.what.clone() } else { format!("{}: {details}", self.what) }
-    }
-
-    /// How far it is, without what it is.
-    fn details(&self, progress: &Progress) -> String {
-        let mut details = if self.lookups.1 > 0 {
-            format!("{} of {} answers", self.lookups.0, self.lookups.1)
-        } else if self.paths.1 > 0 {
-            format!(
-                "{} of {}, {} of {} read, {} sent",
-                self.paths.0,
-                count(self.paths.1, "path"),
-                size(progress.packed()),
-                size(self.nar_bytes),
-                size(progress.sent()),
-            )
-        } else {
-            String::new()
-        };
-        if self.failed > 0 {
-            let separator = if details.is_empty() { "" } else { ", " };
-            details.push_str(&format!("{separator}{} failed", self.failed));
-        }
-        details
-    }
-}
-
 /// How many paths under way are named below the bar.
 const NAMED: usize = 3;
 
@@ -379,7 +285,7 @@ fn start_bars(
     printer.bars.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
     let plain =
         ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-    let with_bar = ProgressStyle::with_template("{spinner} [{bar:24}] {wide_msg}")
+    let with_bar = ProgressStyle::with_template("{spinner} [{bar:14}] {wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ");
     let main = printer.bars.add(ProgressBar::new(0).with_style(plain.clone()));
@@ -393,17 +299,19 @@ fn start_bars(
         let status = lock(&sink.status);
         // With the bar there is no room for the target, and the plan has just named it.
         let is_pushing = status.paths.1 > 0 && status.lookups.1 == 0;
-        let mut message = if is_pushing { status.details(&progress) } else { status.line(&progress) };
+        let mut message = if is_pushing { status.short(&progress) } else { status.line(&progress) };
         if is_pushing {
             main.set_style(with_bar.clone());
-            main.set_length(status.nar_bytes);
-            main.set_position(progress.packed());
+            let (length, position) = status.bar(&progress);
+            main.set_length(length);
+            main.set_position(position);
         } else {
             main.set_style(plain.clone());
         }
         if !status.current.is_empty() {
             let names: Vec<&str> =
                 status.current.iter().take(NAMED).map(|path| path.get(33..).unwrap_or(path)).collect();
+            // Last, because a narrow terminal cuts off the end.
             message.push_str(&format!(" · {}", names.join(", ")));
         }
         drop(status);
@@ -444,54 +352,4 @@ fn tick(every: Duration, mut draw: impl FnMut(bool) + Send + 'static) -> (mpsc::
         draw(true);
     });
     (stop, thread)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_recorded_stream_is_told_in_lines() {
-        let progress = Progress::default();
-        let mut status = Status::default();
-        let mut lines = Vec::new();
-        let push = Tally { paths: 3, nar_bytes: 3 << 20 };
-        let none = Tally::default();
-        let events = [
-            Event::LookupStarted { cache: "file:///c".into(), paths: 4 },
-            Event::LookupAnswered { cache: "file:///c".into() },
-            Event::LookupFinished { cache: "file:///c".into(), held: 1 },
-            Event::Planned {
-                target: "file:///c".into(),
-                closure: push,
-                present: none,
-                upstream: none,
-                excluded: none,
-                blocked: none,
-                push,
-            },
-            Event::PathStarted { path: "a".into(), nar_bytes: 1 << 20 },
-            Event::PathPushed { path: "a".into(), nar_bytes: 1 << 20, file_bytes: 10 },
-            Event::PathFailed { path: "b".into(), error: "gone".into() },
-            Event::VerifyStarted { target: "file:///c".into() },
-        ];
-        for event in events {
-            if matches!(event, Event::PathStarted { .. }) {
-                progress.add_packed(1 << 20);
-                progress.add_sent(10);
-            }
-            status.take(event);
-            lines.push(status.line(&progress));
-        }
-        insta::assert_snapshot!(lines.join("\n"), @r"
-        asking file:///c: 0 of 4 answers
-        asking file:///c: 1 of 4 answers
-        asking file:///c
-        pushing to file:///c: 0 of 3 paths, 0 B of 3.0 MiB read, 0 B sent
-        pushing to file:///c: 0 of 3 paths, 1.0 MiB of 3.0 MiB read, 10 B sent
-        pushing to file:///c: 1 of 3 paths, 1.0 MiB of 3.0 MiB read, 10 B sent
-        pushing to file:///c: 1 of 3 paths, 1.0 MiB of 3.0 MiB read, 10 B sent, 1 failed
-        reading back from file:///c: 1 failed
-        ");
-    }
 }

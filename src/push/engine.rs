@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix_derivation::StoreDir;
@@ -18,7 +19,7 @@ use super::limits::{Limits, UPLOADS};
 use super::pack::{Method, PackError, PackSettings, PackedNar, pack};
 use crate::cache::narinfo::{StoredNar, narinfo_of, object_name};
 use crate::cache::{Answer, BinaryCache, ObjectName, Reach, SigningKey, WriteError};
-use crate::event::{Event, Reporter};
+use crate::event::{Event, Progress, Reporter};
 use crate::graph::{Closure, PathIndex, PathInfo};
 use crate::net::UploadBody;
 use crate::nix::Store;
@@ -148,6 +149,27 @@ impl Push<'_> {
             outcome: Outcome::default(),
         };
         Ok(run.run(interrupted).await)
+    }
+}
+
+/// Counts what is sent of one NAR, and what of its content has thereby arrived: no more than there is, however often it is
+/// sent.
+struct Delivery {
+    progress: Arc<Progress>,
+    nar_size: u64,
+    file_size: u64,
+    sent: AtomicU64,
+}
+
+impl Delivery {
+    fn add(&self, bytes: u64) {
+        self.progress.add_sent(bytes);
+        let before = self.sent.fetch_add(bytes, Ordering::Relaxed);
+        let arrived = |sent: u64| {
+            let part = u128::from(sent.min(self.file_size)) * u128::from(self.nar_size);
+            u64::try_from(part / u128::from(self.file_size.max(1))).unwrap_or(self.nar_size)
+        };
+        self.progress.add_delivered(arrived(before + bytes) - arrived(before));
     }
 }
 
@@ -285,6 +307,7 @@ impl Run<'_> {
                         self.settle_unavailable();
                         self.objects.insert(stored.name.clone(), Object::There);
                         for (other, stored) in same {
+                            self.arrived_with_another(other);
                             self.uploaded(other, stored);
                         }
                         self.uploaded(index, stored);
@@ -312,6 +335,11 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// Nothing has to be sent for a path whose content another one has too.
+    fn arrived_with_another(&self, index: PathIndex) {
+        self.reporter.progress().add_delivered(self.info(index).nar_size);
     }
 
     fn uploaded(&mut self, index: PathIndex, stored: StoredNar) {
@@ -376,22 +404,30 @@ impl Run<'_> {
     fn send(&mut self, index: PathIndex, nar: PackedNar) {
         // Paths with the same content share one object, which is sent once.
         match self.objects.get_mut(&nar.stored.name) {
-            Some(Object::There) => return self.uploaded(index, nar.stored),
+            Some(Object::There) => {
+                self.arrived_with_another(index);
+                return self.uploaded(index, nar.stored);
+            }
             Some(Object::OnItsWay(same)) => return same.push((index, nar.stored)),
             None => self.objects.insert(nar.stored.name.clone(), Object::OnItsWay(Vec::new())),
         };
         let target = Arc::clone(&self.push.target);
-        let progress = Arc::clone(self.reporter.progress());
+        let delivery = Delivery {
+            progress: Arc::clone(self.reporter.progress()),
+            nar_size: self.info(index).nar_size,
+            file_size: nar.stored.file_size,
+            sent: AtomicU64::new(0),
+        };
         self.sending += 1;
         self.work.spawn(async move {
             // The name is the hash of the content: where it is there with the right size, a run that was stopped
             // before its narinfo has sent it.
             let there = target.size(&nar.stored.name).await;
             if there == Answer::Present(Some(nar.stored.file_size)) {
-                progress.add_sent(nar.stored.file_size);
+                delivery.add(nar.stored.file_size);
                 return Report::Sent(index, nar.stored, Ok(()));
             }
-            let result = target.put(&nar.stored.name, nar.body(), &|bytes| progress.add_sent(bytes)).await;
+            let result = target.put(&nar.stored.name, nar.body(), &|bytes| delivery.add(bytes)).await;
             Report::Sent(index, nar.stored, result)
         });
     }
@@ -411,5 +447,23 @@ impl Run<'_> {
             let result = target.put(&name, body, &|_| {}).await;
             Report::Published(index, result.map(|()| stored.file_size))
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_twice_arrives_once() {
+        let progress = Arc::<Progress>::default();
+        let (nar_size, file_size) = (1000, 300);
+        let delivery =
+            Delivery { progress: Arc::clone(&progress), nar_size, file_size, sent: AtomicU64::new(0) };
+        for (bytes, sent, delivered) in [(100, 100, 333), (100, 200, 666), (150, 350, 1000), (300, 650, 1000)]
+        {
+            delivery.add(bytes);
+            assert_eq!((progress.sent(), progress.delivered()), (sent, delivered));
+        }
     }
 }
