@@ -312,7 +312,7 @@ impl Resolver<'_> {
         found: &mut Found,
     ) -> Result<(), ResolveError> {
         let shown = self.store.dir().render_path(derivation);
-        let known = derivation::outputs(&self.store.real_path(derivation), derivation, self.store.dir())?;
+        let known = self.outputs_of(derivation)?;
         let names: Vec<String> = match wanted {
             Outputs::All => known.keys().cloned().collect(),
             Outputs::Named(names) => names.clone(),
@@ -363,23 +363,16 @@ impl Resolver<'_> {
         }
         // A `.drv` is no attribute of `--file`.
         let options = self.arguments.without_source();
-        self.path_infos_with(&options, &[format!("{shown}^{}", names.join(","))], &[]).await
+        self.path_infos(&options, &[format!("{shown}^{}", names.join(","))], &[]).await
     }
 
     /// Adds what plain expressions stand for: the outputs that `nix build` would take.
     async fn add_evaluated(&self, expressions: &[String], found: &mut Found) -> Result<(), ResolveError> {
-        // First with the user's own settings, so that what evaluation itself needs is fetched as usual; then the
-        // outputs, without asking caches for the outputs (`nix path-info` would).
-        let derivations = self.derivations(expressions).await?;
-        for path in self.path_infos(expressions, &["--option", "substitute", "false"]).await? {
-            let mut maker = None;
-            for derivation in &derivations {
-                let outputs =
-                    derivation::outputs(&self.store.real_path(derivation), derivation, self.store.dir())?;
-                if outputs.values().any(|output| output.as_ref() == Some(&path)) {
-                    maker = Some(derivation.clone());
-                }
-            }
+        let derivations = self.evaluated(expressions).await?;
+        for path in self.default_paths(expressions).await? {
+            let has = |outputs: &OutputPaths| outputs.values().any(|output| output.as_ref() == Some(&path));
+            let maker = derivations.iter().find(|(_, outputs)| has(outputs));
+            let maker = maker.map(|(derivation, _)| derivation.clone());
             found.add(path, maker);
         }
         found.to_build.extend(expressions.iter().cloned());
@@ -387,16 +380,34 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    /// The paths that `nix path-info` names for installables, valid or not.
-    pub(super) async fn path_infos(
+    /// The derivations behind expressions, with their outputs.
+    ///
+    /// Comes before [`Self::default_paths`], with the user's own settings, so that what evaluation itself needs is fetched as
+    /// usual.
+    pub(super) async fn evaluated(
         &self,
-        installables: &[String],
-        flags: &[&str],
-    ) -> Result<Vec<StorePath>, ResolveError> {
-        self.path_infos_with(&self.arguments.options, installables, flags).await
+        expressions: &[String],
+    ) -> Result<Vec<(StorePath, OutputPaths)>, ResolveError> {
+        let derivations = self.derivations(expressions).await?;
+        derivations
+            .into_iter()
+            .map(|derivation| Ok((derivation.clone(), self.outputs_of(&derivation)?)))
+            .collect()
     }
 
-    async fn path_infos_with(
+    /// The outputs of a derivation, and where they are as far as that is known.
+    pub(super) fn outputs_of(&self, derivation: &StorePath) -> Result<OutputPaths, ResolveError> {
+        Ok(derivation::outputs(&self.store.real_path(derivation), derivation, self.store.dir())?)
+    }
+
+    /// The paths that `nix build` would take of expressions that name no outputs, without asking caches for them
+    /// (`nix path-info` would).
+    pub(super) async fn default_paths(&self, expressions: &[String]) -> Result<Vec<StorePath>, ResolveError> {
+        self.path_infos(&self.arguments.options, expressions, &["--option", "substitute", "false"]).await
+    }
+
+    /// The paths that `nix path-info` names for installables, valid or not.
+    async fn path_infos(
         &self,
         options: &[String],
         installables: &[String],

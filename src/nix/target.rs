@@ -2,7 +2,6 @@
 
 use nix_derivation::StorePath;
 
-use super::derivation::{self, OutputPaths};
 use super::installable::{Installable, Outputs, ResolveError, Resolver};
 
 /// A derivation that somebody named.
@@ -44,7 +43,7 @@ impl Resolver<'_> {
     async fn add_path(&self, path: &StorePath, targets: &mut Targets) -> Result<(), ResolveError> {
         let no_derivation = || ResolveError::NoDerivation { path: self.store.dir().render_path(path) };
         let derivation = self.store.maker(path).await?.ok_or_else(no_derivation)?;
-        let known = self.output_paths_of(&derivation)?;
+        let known = self.outputs_of(&derivation)?;
         let output = known.into_iter().find(|(_, output)| output.as_ref() == Some(path));
         targets.add(derivation, [output.ok_or_else(no_derivation)?.0]);
         Ok(())
@@ -56,7 +55,7 @@ impl Resolver<'_> {
         wanted: &Outputs,
         targets: &mut Targets,
     ) -> Result<(), ResolveError> {
-        let known = self.output_paths_of(derivation)?;
+        let known = self.outputs_of(derivation)?;
         match wanted {
             Outputs::All => targets.add(derivation.clone(), known.into_keys()),
             Outputs::Named(names) => {
@@ -75,32 +74,24 @@ impl Resolver<'_> {
 
     /// Adds what `nix build` takes of expressions that name no outputs.
     async fn add_defaults(&self, expressions: &[String], targets: &mut Targets) -> Result<(), ResolveError> {
-        let derivations = self.derivations(expressions).await?;
-        let mut known = Vec::new();
-        for derivation in &derivations {
-            known.push((derivation, self.output_paths_of(derivation)?));
-        }
+        let known = self.evaluated(expressions).await?;
         // Where a path is not known before building, `nix path-info` has none to tell: all outputs then.
         if known.iter().any(|(_, outputs)| outputs.values().any(Option::is_none)) {
             for (derivation, outputs) in known {
-                targets.add(derivation.clone(), outputs.into_keys());
+                targets.add(derivation, outputs.into_keys());
             }
             return Ok(());
         }
         // The derivation alone does not say which of its outputs are meant.
-        let paths = self.path_infos(expressions, &["--option", "substitute", "false"]).await?;
+        let paths = self.default_paths(expressions).await?;
         for (derivation, outputs) in known {
             let wanted = outputs
                 .into_iter()
                 .filter(|(_, path)| path.as_ref().is_some_and(|path| paths.contains(path)))
                 .map(|(name, _)| name);
-            targets.add(derivation.clone(), wanted);
+            targets.add(derivation, wanted);
         }
         Ok(())
-    }
-
-    fn output_paths_of(&self, derivation: &StorePath) -> Result<OutputPaths, ResolveError> {
-        Ok(derivation::outputs(&self.store.real_path(derivation), derivation, self.store.dir())?)
     }
 }
 
