@@ -400,6 +400,9 @@ fn log(
     outcome: &Result<(Reply, Option<Duration>), HttpError>,
     elapsed: Duration,
 ) {
+    if !tracing::enabled!(tracing::Level::TRACE) {
+        return;
+    }
     let (url, seconds) = (redacted(url), elapsed.as_secs_f64());
     match outcome {
         Ok((reply, _)) => tracing::trace!("{method} {url}: {} in {seconds:.3} s", reply.status),

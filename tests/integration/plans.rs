@@ -116,6 +116,8 @@ fn an_upstream_that_lies_or_stammers_is_not_believed() {
         let outcome = scene.push_to(&cache).args(["--upstream", &server.url]).run().expect(0);
         let target = outcome.target();
         assert_eq!((count(&target, "upstream"), count(&target, "pushed")), (3, 1), "{what}: {outcome}");
+        let warning = outcome.json()["warnings"][0].as_str().unwrap_or_default().to_owned();
+        assert!(warning.contains("does not say whether it has 1 path"), "{what}: {outcome}");
         let read = crate::support::cache::read(&cache, &scene.store.dir_text(), &[&dir]);
         assert_eq!((read.problems, read.entries.len()), (Vec::new(), 1), "{what}");
     }
