@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::event::Reporter;
+use crate::event::{Event, Reporter};
 use crate::net::{HttpSettings, Netrc};
-use crate::nix::{EvaluationArguments, Nix, NixError, Settings, Store, StoreError};
+use crate::nix::{
+    EvaluationArguments, Installable, Nix, NixError, ResolveError, Settings, Store, StoreError,
+};
 
 /// What the environment says about where the store is.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +59,28 @@ impl LocalNix {
             environment.data_home.as_deref(),
         )?;
         Ok(Self { settings, store })
+    }
+
+    /// Understands what was named, and tells when it has to be evaluated.
+    ///
+    /// # Errors
+    ///
+    /// When something that was named makes no sense.
+    pub fn installables(
+        &self,
+        named: &[String],
+        directory: &Path,
+        arguments: &EvaluationArguments,
+        reporter: &Reporter,
+    ) -> Result<Vec<Installable>, ResolveError> {
+        let installables = named
+            .iter()
+            .map(|text| Installable::parse(text, &self.store, directory, arguments))
+            .collect::<Result<Vec<_>, _>>()?;
+        if installables.iter().any(|installable| matches!(installable, Installable::Expression(..))) {
+            reporter.emit(Event::Step { what: "evaluating".to_owned() });
+        }
+        Ok(installables)
     }
 
     /// HTTP settings with the logins of Nix's `netrc-file`.

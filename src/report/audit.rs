@@ -35,6 +35,7 @@ pub fn json(
     started_at: SystemTime,
 ) -> Value {
     let mut document = super::document("audit", &request.installables, warnings, started_at);
+    document["revision"] = json!(outcome.revision);
     document["nix"] = json!(outcome.nix);
     document["view"] = json!(outcome.view);
     document["caches"] = json!(outcome.caches);

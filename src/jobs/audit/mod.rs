@@ -20,7 +20,7 @@ use crate::cache::CacheUrl;
 use crate::event::{Event, Reporter};
 use crate::graph::{BuildGraph, DerivationIndex};
 use crate::net::HttpSettings;
-use crate::nix::{BuildTarget, EvaluationArguments, Implementation, Installable, ResolveError, Resolver};
+use crate::nix::{BuildTarget, EvaluationArguments, Implementation, Resolver, revision};
 
 pub use self::outcome::{
     AlsoReport, AnswerReport, AuditError, AuditReport, CacheReport, CacheStatus, DerivationReport, NixReport,
@@ -68,7 +68,7 @@ pub async fn run(
 async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, AuditError> {
     let started = Instant::now();
     let local = LocalNix::open(&request.arguments, &request.store).await?;
-    let (targets, graph) = load(request, &local, reporter).await?;
+    let (targets, graph, revision) = load(request, &local, reporter).await?;
     let named: Vec<Named> = if request.caches.is_empty() {
         let substituters = &local.settings.substitution.substituters;
         substituters.iter().map(|text| Named::substituter(text, &request.directory)).collect()
@@ -108,6 +108,7 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
         .map(|index| DerivationReport { nix: prediction.of(index), ..describe.derivation(index) })
         .collect();
     Ok(AuditReport {
+        revision,
         nix: describe.nix().await,
         view: ViewReport {
             store: local.settings.store.clone(),
@@ -137,22 +138,17 @@ async fn load(
     request: &Request,
     local: &LocalNix,
     reporter: &Reporter,
-) -> Result<(Vec<BuildTarget>, BuildGraph), AuditError> {
-    let installables = request
-        .installables
-        .iter()
-        .map(|text| Installable::parse(text, &local.store, &request.directory, &request.arguments))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(ResolveError::from)?;
-    if installables.iter().any(|installable| matches!(installable, Installable::Expression(..))) {
-        reporter.emit(Event::Step { what: "evaluating".to_owned() });
-    }
+) -> Result<(Vec<BuildTarget>, BuildGraph, Option<String>), AuditError> {
+    let installables =
+        local.installables(&request.installables, &request.directory, &request.arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
-    let targets = resolver.targets(&installables).await?;
+    let revision = revision(local.store.nix(), &request.arguments, &installables);
+    let (targets, revision) = tokio::join!(resolver.targets(&installables), revision);
+    let targets = targets?;
     reporter.emit(Event::Step { what: "reading derivations".to_owned() });
     let roots: Vec<StorePath> = targets.iter().map(|target| target.derivation.clone()).collect();
     let graph = local.store.build_graph(&roots).await?;
-    Ok((targets, graph))
+    Ok((targets, graph, revision))
 }
 
 /// What is valid, and what was asked for.

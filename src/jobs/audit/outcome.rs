@@ -37,6 +37,8 @@ pub enum AuditError {
 /// What an audit found.
 #[derive(Debug)]
 pub struct AuditReport {
+    /// The revision of the flake that was named, where there is one.
+    pub revision: Option<String>,
     /// The Nix whose view was taken.
     pub nix: NixReport,
     /// How it was looked at.

@@ -12,10 +12,10 @@ use self::target::TargetPush;
 use super::local_nix::{LocalNix, LocalNixError, StoreEnvironment};
 use super::unless;
 use crate::cache::CacheUrl;
-use crate::event::{Event, Reporter};
+use crate::event::Reporter;
 use crate::graph::Closure;
 use crate::net::HttpSettings;
-use crate::nix::{EvaluationArguments, Installable, ResolveError, Resolver, Source, StoreError, revision};
+use crate::nix::{EvaluationArguments, ResolveError, Resolver, Source, StoreError, revision};
 use crate::plan::{Filter, Tally};
 use crate::push::{Limits, Method};
 use crate::text;
@@ -149,15 +149,8 @@ async fn load_closure(
     local: &LocalNix,
     reporter: &Reporter,
 ) -> Result<(Closure, Option<String>), PushClosureError> {
-    let installables = request
-        .installables
-        .iter()
-        .map(|text| Installable::parse(text, &local.store, &request.directory, &request.arguments))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(ResolveError::from)?;
-    if installables.iter().any(|installable| matches!(installable, Installable::Expression(..))) {
-        reporter.emit(Event::Step { what: "evaluating".to_owned() });
-    }
+    let installables =
+        local.installables(&request.installables, &request.directory, &request.arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: request.build };
     // At the same time: only flakes have one, and nobody waits longer for it than for the evaluation.
     let revision = revision(local.store.nix(), &request.arguments, &installables);
