@@ -1,7 +1,7 @@
 //! The printer, and what is drawn of events: bars on a terminal, plain lines elsewhere, or JSON lines.
 //!
 //! The only file that writes to standard output and standard error, and the only one that knows indicatif. What there is to
-//! say is [`status`]'s business.
+//! say is `status`'s business.
 
 mod status;
 
