@@ -407,9 +407,7 @@ fn a_store_below_another_root_is_pushed_under_its_logical_paths() {
         assert_eq!(read.paths(), bases(&[path.clone()].into()));
 
         // The same by an option for Nix, and from the working directory.
-        for (n, root) in
-            [root.to_str().unwrap(), "./root", "../", "local?root=./root"].into_iter().enumerate()
-        {
+        for (n, root) in [root.to_str().unwrap(), "./root", "../"].into_iter().enumerate() {
             let cwd =
                 if root == "../" { store.scratch.dir("root/below") } else { store.scratch.path().to_owned() };
             let cache = store.scratch.join(format!("cache{n}"));
