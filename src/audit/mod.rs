@@ -9,7 +9,9 @@
 //! ([`predict`]), and a [`Finding`] for each derivation ([`explain`]), whose words stand in one table ([`Reason`]).
 
 mod answer;
+mod chance;
 mod facts;
+mod fetching;
 mod holding;
 mod need;
 mod prediction;

@@ -81,13 +81,16 @@ fn failing_caches(facts: &Facts<'_>) -> Vec<bool> {
 fn outlooks(facts: &Facts<'_>, rules: Rules, settings: NixSettings, is_ignored: Vec<bool>) -> Prediction {
     let simulation = Simulation::run(facts, rules, settings, is_ignored);
     let may_lose_outputs = rules.loses_outputs && simulation.is_shared_unevenly();
+    let may_be_fetched_late = simulation.may_be_fetched_late();
     let may_be_elsewhere = facts.view.caches.contains(&CacheState::Unknown);
     let mut outlooks = Vec::with_capacity(facts.graph.len());
     // What a derivation is built from that may not be built at all is not known either.
     let mut is_uncertain = vec![false; facts.graph.len()];
     for index in facts.graph.indices().rev() {
         let course = simulation.course(index);
-        let uncertain = course == Course::Unknown || is_uncertain[index.position()];
+        let uncertain = course == Course::Unknown
+            || is_uncertain[index.position()]
+            || may_be_fetched_late[index.position()];
         if uncertain {
             for input in facts.graph.inputs(index) {
                 is_uncertain[input.derivation.position()] = true;
@@ -95,11 +98,11 @@ fn outlooks(facts: &Facts<'_>, rules: Rules, settings: NixSettings, is_ignored: 
         }
         let outlook = match course {
             Course::Unknown => Some(Outlook::Unknown),
+            Course::Fails | Course::Stops => Some(Outlook::Fail),
+            Course::Made | Course::Built if simulation.fails_in_part(index) => Some(Outlook::Fail),
             Course::Built if simulation.is_raced_for(index) => Some(Outlook::Unknown),
             Course::Built => Some(Outlook::Build),
             Course::MadeLater => Some(Outlook::BuildThenFetch),
-            Course::Fails | Course::Stops => Some(Outlook::Fail),
-            Course::Made if simulation.fails_in_part(index) => Some(Outlook::Fail),
             Course::Untouched | Course::Made => simulation.is_fetched(index).then_some(Outlook::Fetch),
         };
         let is_target = facts.view.targets.iter().any(|(target, _)| *target == index);

@@ -6,15 +6,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::CacheAnswer;
-use super::facts::{CacheState, Facts, PathId};
+use super::facts::{Facts, PathId};
 use super::prediction::NixSettings;
-use super::rules::{IncompleteClosure, LookupError, PartialOutputs, Rules};
+use super::rules::{PartialOutputs, Rules};
 use crate::graph::{DerivationIndex, DerivationKind};
 
 /// How a goal for a path ends (`Goal::ExitCode` in `src/libstore/include/nix/store/build/goal.hh`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fetch {
+pub(super) enum Fetch {
     /// It is valid, or was fetched.
     Done,
     /// No cache has it.
@@ -25,13 +24,6 @@ enum Fetch {
     Failed,
     /// A lookup stops everything.
     Stops,
-}
-
-/// What Nix learns from one cache about one path.
-enum Lookup {
-    Offer,
-    Nothing,
-    Error,
 }
 
 /// What becomes of a derivation that Nix is asked to make.
@@ -56,24 +48,26 @@ pub(super) enum Course {
 
 /// A run of Nix that only exists here.
 pub(super) struct Simulation<'a, 'f> {
-    facts: &'a Facts<'f>,
-    rules: Rules,
-    settings: NixSettings,
+    pub(super) facts: &'a Facts<'f>,
+    pub(super) rules: Rules,
+    pub(super) settings: NixSettings,
     /// Caches that count as switched off.
-    is_ignored: Vec<bool>,
-    valid: Vec<bool>,
-    fetched: Vec<bool>,
+    pub(super) is_ignored: Vec<bool>,
+    pub(super) valid: Vec<bool>,
+    pub(super) fetched: Vec<bool>,
     /// How goals for paths ended, and in which attempt: what failed in an earlier one is tried anew.
-    ends: HashMap<PathId, (Fetch, u32)>,
-    attempt: u32,
-    wanted: Vec<Vec<usize>>,
+    pub(super) ends: HashMap<PathId, (Fetch, u32)>,
+    pub(super) attempt: u32,
+    pub(super) wanted: Vec<Vec<usize>>,
     courses: Vec<Course>,
     /// Goals that fetch a second time when their inputs are made.
     tries_again: Vec<bool>,
     /// Wanted outputs that cannot be made although others can.
     failed_outputs: Vec<Vec<usize>>,
+    /// For a path that fails to be fetched only because of NARs that are gone: the derivations that make those.
+    pub(super) holes: HashMap<PathId, Vec<DerivationIndex>>,
     /// The different sets of outputs that were asked for.
-    requests: Vec<HashSet<Vec<usize>>>,
+    pub(super) requests: Vec<HashSet<Vec<usize>>>,
     /// Whether a lookup stops everything.
     pub(super) stops: bool,
 }
@@ -100,6 +94,7 @@ impl<'a, 'f> Simulation<'a, 'f> {
             courses: vec![Course::Untouched; derivations],
             tries_again: vec![false; derivations],
             failed_outputs: vec![Vec::new(); derivations],
+            holes: HashMap::new(),
             requests: vec![HashSet::new(); derivations],
             stops: false,
         };
@@ -122,93 +117,9 @@ impl<'a, 'f> Simulation<'a, 'f> {
         !self.failed_outputs[index.position()].is_empty()
     }
 
-    /// Whether a derivation is built of which several have asked for different outputs.
-    pub(super) fn is_shared_unevenly(&self) -> bool {
-        let mut indices = self.facts.graph.indices();
-        indices.any(|index| self.course(index) == Course::Built && self.requests[index.position()].len() > 1)
-    }
-
-    /// Whether all that is wanted of a derivation is fetched because something else refers to it.
-    ///
-    /// Where Nix also builds it, by design, whichever is done first decides.
-    pub(super) fn is_raced_for(&self, index: DerivationIndex) -> bool {
-        let outputs = self.facts.outputs(index);
-        let is_fetched = |output: &usize| {
-            outputs[*output].is_some_and(|id| self.fetched[id.position()] || self.facts.is_valid(id))
-        };
-        self.wanted[index.position()].iter().all(is_fetched)
-    }
-
     /// Whether an output of a derivation is fetched.
     pub(super) fn is_fetched(&self, index: DerivationIndex) -> bool {
         self.facts.outputs(index).iter().flatten().any(|id| self.fetched[id.position()])
-    }
-
-    /// `Store::queryMissing`, which runs before the goals, and whose lookups can stop everything.
-    fn look_ahead(&mut self) {
-        if !self.settings.substitute {
-            return;
-        }
-        let facts = self.facts;
-        let mut is_met = vec![false; facts.len()];
-        let mut met_goals: HashSet<(DerivationIndex, Vec<usize>)> = HashSet::new();
-        let mut goals: Vec<(DerivationIndex, Vec<usize>)> = facts.view.targets.clone();
-        let mut paths: Vec<PathId> = Vec::new();
-        loop {
-            if let Some(id) = paths.pop() {
-                if self.valid[id.position()] || std::mem::replace(&mut is_met[id.position()], true) {
-                    continue;
-                }
-                match self.first_offer(id) {
-                    Ok(Some(cache)) => paths.extend(facts.references(id, cache)),
-                    Ok(None) => {}
-                    Err(()) => self.stops = true,
-                }
-            } else if let Some((index, outputs)) = goals.pop() {
-                if !met_goals.insert((index, outputs.clone())) {
-                    continue;
-                }
-                let known: Option<Vec<PathId>> =
-                    outputs.iter().map(|output| facts.outputs(index)[*output]).collect();
-                let missing: Option<Vec<PathId>> =
-                    known.map(|ids| ids.into_iter().filter(|id| !self.valid[id.position()]).collect());
-                let mut is_built = missing.is_none() || !self.may_fetch(index);
-                let missing = missing.unwrap_or_default();
-                if !is_built {
-                    for id in &missing {
-                        match self.first_offer(*id) {
-                            Ok(offer) => is_built |= offer.is_none(),
-                            Err(()) => self.stops = true,
-                        }
-                    }
-                }
-                if is_built && !(missing.is_empty() && self.may_fetch(index)) {
-                    goals.extend(
-                        facts.graph.inputs(index).map(|input| (input.derivation, input.outputs.to_vec())),
-                    );
-                } else {
-                    paths.extend(missing);
-                }
-            } else {
-                return;
-            }
-        }
-    }
-
-    /// The first cache with a narinfo for a path, trusted or not; an error where the lookup stops everything.
-    fn first_offer(&self, id: PathId) -> Result<Option<usize>, ()> {
-        let mut failed = false;
-        for cache in self.caches() {
-            failed = false;
-            match self.lookup(id, cache) {
-                Lookup::Offer => return Ok(Some(cache)),
-                Lookup::Nothing => {}
-                Lookup::Error if self.settings.fallback => {}
-                Lookup::Error if self.rules.lookup_error == LookupError::Stops => return Err(()),
-                Lookup::Error => failed = true,
-            }
-        }
-        if failed { Err(()) } else { Ok(None) }
     }
 
     /// From the targets down: which derivations are fetched, and which need their inputs.
@@ -316,136 +227,7 @@ impl<'a, 'f> Simulation<'a, 'f> {
     }
 
     /// Whether Nix asks caches for the outputs of a derivation.
-    fn may_fetch(&self, index: DerivationIndex) -> bool {
+    pub(super) fn may_fetch(&self, index: DerivationIndex) -> bool {
         self.settings.substitute && !self.facts.view.is_local_by_design(self.facts.graph, index)
-    }
-
-    /// Goes through the goal for a path and the goals for what it refers to.
-    fn fetch(&mut self, id: PathId) -> Fetch {
-        let mut open = vec![(id, false)];
-        let mut is_open: HashSet<PathId> = HashSet::new();
-        while let Some((id, is_ready)) = open.pop() {
-            if self.end_of(id).is_some() {
-                continue;
-            }
-            if self.valid[id.position()] {
-                self.ends.insert(id, (Fetch::Done, self.attempt));
-            } else if is_ready {
-                let end = self.end(id);
-                self.fetched[id.position()] |= end == Fetch::Done;
-                // In the first attempt nothing is there yet when everything is decided.
-                self.valid[id.position()] |= end == Fetch::Done && self.attempt > 0;
-                self.ends.insert(id, (end, self.attempt));
-            } else if is_open.insert(id) {
-                open.push((id, true));
-                open.extend(self.tried_references(id).into_iter().map(|reference| (reference, false)));
-            }
-        }
-        // A path that waits for itself, which only a lying cache can bring about, never ends.
-        self.end_of(id).unwrap_or(Fetch::NoSubstituters)
-    }
-
-    /// How the goal for a path has ended, unless it failed in an earlier attempt.
-    fn end_of(&self, id: PathId) -> Option<Fetch> {
-        let (end, attempt) = *self.ends.get(&id)?;
-        (end == Fetch::Done || attempt == self.attempt).then_some(end)
-    }
-
-    /// What has to be fetched for the offers that Nix tries for a path.
-    fn tried_references(&self, id: PathId) -> Vec<PathId> {
-        let mut references = Vec::new();
-        for cache in self.caches() {
-            match self.lookup(id, cache) {
-                Lookup::Error if self.rules.lookup_error == LookupError::Stops && !self.settings.fallback => {
-                    break;
-                }
-                Lookup::Offer => {
-                    let Some(offer) = self.trusted_offer(id, cache) else { continue };
-                    references.extend(self.facts.references(id, cache));
-                    if !offer.nar.is_unusable() {
-                        break;
-                    }
-                }
-                Lookup::Nothing | Lookup::Error => {}
-            }
-        }
-        references
-    }
-
-    /// How the goal for a path ends, when those for its references have.
-    fn end(&self, id: PathId) -> Fetch {
-        let (mut lookup_failed, mut fetch_failed) = (false, false);
-        for cache in self.caches() {
-            lookup_failed = false;
-            match self.lookup(id, cache) {
-                Lookup::Nothing => continue,
-                Lookup::Error if self.settings.fallback => continue,
-                Lookup::Error if self.rules.lookup_error == LookupError::Stops => return Fetch::Stops,
-                Lookup::Error => {
-                    lookup_failed = true;
-                    continue;
-                }
-                Lookup::Offer => {}
-            }
-            let Some(offer) = self.trusted_offer(id, cache) else { continue };
-            let ends: Vec<Fetch> = self
-                .facts
-                .references(id, cache)
-                .iter()
-                .map(|reference| self.end_of(*reference).unwrap_or(Fetch::NoSubstituters))
-                .collect();
-            if ends.contains(&Fetch::Stops) {
-                return Fetch::Stops;
-            }
-            if ends.iter().any(|end| *end != Fetch::Done) {
-                let is_hole = |end: &Fetch| matches!(end, Fetch::NoSubstituters | Fetch::IncompleteClosure);
-                return match self.rules.incomplete_closure {
-                    _ if !ends.iter().any(is_hole) => Fetch::Failed,
-                    IncompleteClosure::MakesInputsAndTriesAgain => Fetch::IncompleteClosure,
-                    IncompleteClosure::Builds => Fetch::NoSubstituters,
-                };
-            }
-            if matches!(offer.nar, super::Nar::WrongSize { .. }) {
-                fetch_failed = true;
-            } else if !offer.nar.is_unusable() {
-                return Fetch::Done;
-            }
-        }
-        match (lookup_failed, fetch_failed) {
-            (true, _) => Fetch::Stops,
-            (false, true) => Fetch::Failed,
-            (false, false) => Fetch::NoSubstituters,
-        }
-    }
-
-    /// The caches that Nix asks, in order.
-    fn caches(&self) -> impl Iterator<Item = usize> + use<'_> {
-        let states = self.facts.view.caches.iter().zip(&self.is_ignored).enumerate();
-        states
-            .filter(|(_, (state, is_ignored))| **state == CacheState::Used && !**is_ignored)
-            .map(|(cache, _)| cache)
-    }
-
-    fn trusted_offer(&self, id: PathId, cache: usize) -> Option<&super::Offer> {
-        let answer = self.facts.answers(id)?.get(cache)?;
-        answer.offer().filter(|offer| offer.trust.is_enough())
-    }
-
-    fn lookup(&self, id: PathId, cache: usize) -> Lookup {
-        let Some(answer) = self.facts.answers(id).and_then(|answers| answers.get(cache)) else {
-            return Lookup::Nothing;
-        };
-        match answer {
-            CacheAnswer::Offer(_) => Lookup::Offer,
-            CacheAnswer::OtherPath(_) | CacheAnswer::Absent => Lookup::Nothing,
-            CacheAnswer::Denied { status: Some(status), .. }
-                if self.rules.absent_statuses.contains(status) =>
-            {
-                Lookup::Nothing
-            }
-            CacheAnswer::Denied { .. } | CacheAnswer::Broken { .. } | CacheAnswer::Unreachable { .. } => {
-                Lookup::Error
-            }
-        }
     }
 }

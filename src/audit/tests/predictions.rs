@@ -103,7 +103,29 @@ fn nobody_knows_what_2_8_does_when_two_want_different_outputs_of_what_is_built()
     let mut user = derivation(1, &[0]);
     user.inputs[0].outputs = vec!["dev".into()];
     let derivations = || vec![multi.clone(), user.clone(), derivation(2, &[0, 1])];
-    let outlooks = |version| Audit::new(derivations(), vec![Cache::new()]).predict(version, false);
-    assert_eq!(outlooks(NIX_2_8), [0, 1, 2].map(|number| (number, Some(Outlook::Unknown))));
-    assert_eq!(outlooks(NIX_2_34), [0, 1, 2].map(|number| (number, Some(Outlook::Build))));
+    // `user` is on the cache and refers to `dev`, which is not: Nix finds that out before it asks for `dev`.
+    let late = || Cache::from([(store_path(1), offer(&[50]))]);
+    let outlooks = |cache, version| Audit::new(derivations(), vec![cache]).predict(version, false);
+    assert_eq!(outlooks(late(), NIX_2_8), [0, 1, 2].map(|number| (number, Some(Outlook::Unknown))));
+    assert_eq!(outlooks(late(), NIX_2_34), [0, 1, 2].map(|number| (number, Some(Outlook::Build))));
+    // Where nothing is on the cache, all is asked for at once.
+    assert_eq!(outlooks(Cache::new(), NIX_2_8), [0, 1, 2].map(|number| (number, Some(Outlook::Build))));
+}
+
+/// Found by the differential test, seed 2: a download waits for whoever builds the same path.
+#[test]
+fn what_lacks_only_a_nar_that_others_build_is_decided_by_chance() {
+    let gone = || match offer(&[]) {
+        CacheAnswer::Offer(offer) => CacheAnswer::Offer(Offer { nar: Nar::Missing, ..offer }),
+        other => other,
+    };
+    // 2 needs 0 and 1; 1 needs 0, is on the cache, and refers to 0, whose NAR is gone.
+    let derivations = || vec![derivation(0, &[]), derivation(1, &[0]), derivation(2, &[0, 1])];
+    let caches = || vec![Cache::from([(store_path(0), gone()), (store_path(1), offer(&[0]))])];
+    let predicted = Audit::new(derivations(), caches()).predict(NIX_2_34, false);
+    assert_eq!((predicted[1].1, predicted[2].1), (Some(Outlook::Unknown), Some(Outlook::Build)));
+    // Where only 1 needs it, it cannot be there before 1 has given up.
+    let alone = || vec![derivation(0, &[]), derivation(1, &[0]), derivation(2, &[1])];
+    let predicted = Audit::new(alone(), caches()).predict(NIX_2_34, false);
+    assert_eq!(predicted, [0, 1, 2].map(|number| (number, Some(Outlook::Build))));
 }
