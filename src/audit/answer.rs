@@ -130,6 +130,13 @@ pub enum Nar {
         /// Bytes that should be.
         expected: u64,
     },
+    /// The cache does not let us look for it.
+    Refused {
+        /// The HTTP status, where there was one.
+        status: Option<u16>,
+        /// What it said.
+        words: String,
+    },
     /// It could not be looked for.
     Unknown(String),
 }

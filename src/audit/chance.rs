@@ -1,39 +1,25 @@
 //! Where it is a matter of chance what Nix does, because two things happen at the same time.
 
+use super::facts::PathId;
 use super::simulation::{Course, Simulation};
 use crate::graph::DerivationIndex;
 
 impl Simulation<'_, '_> {
-    /// Whether a derivation is built of which somebody may ask for other outputs when its build has begun.
-    ///
-    /// A goal asks for its inputs when it has given up to be fetched. That is at once where no cache has anything to offer,
-    /// and after some downloads otherwise.
-    pub(super) fn is_shared_unevenly(&self) -> bool {
-        let mut is_late = vec![false; self.facts.graph.len()];
-        for index in self.facts.graph.indices().rev() {
-            let is_opened = matches!(self.course(index), Course::Built | Course::MadeLater | Course::Unknown);
-            let asks_late = is_opened && (is_late[index.position()] || self.has_offer(index));
-            if asks_late {
-                for input in self.facts.graph.inputs(index) {
-                    is_late[input.derivation.position()] = true;
-                }
-            }
-        }
-        self.facts.graph.indices().any(|index| {
-            self.course(index) == Course::Built
-                && self.requests[index.position()].len() > 1
-                && is_late[index.position()]
+    /// Whether a derivation is built of which some output is there already, and somebody who is built wants that one.
+    pub(super) fn is_built_beside_a_valid_output(&self) -> bool {
+        self.facts.graph.indices().filter(|index| self.course(*index) == Course::Built).any(|index| {
+            self.facts.graph.inputs(index).any(|input| {
+                let outputs = self.facts.outputs(input.derivation);
+                self.course(input.derivation) == Course::Built
+                    && !self.is_raced_for(input.derivation)
+                    && input.outputs.iter().filter_map(|output| outputs[*output]).any(|id| self.is_had(id))
+            })
         })
     }
 
-    /// Whether a cache offers a wanted output of a derivation that Nix tries to fetch.
-    fn has_offer(&self, index: DerivationIndex) -> bool {
-        let outputs = self.facts.outputs(index);
-        self.may_fetch(index)
-            && self.wanted[index.position()]
-                .iter()
-                .filter_map(|output| outputs[*output])
-                .any(|id| self.caches().any(|cache| self.trusted_offer(id, cache).is_some()))
+    /// Whether a path is valid before anything is built.
+    fn is_had(&self, id: PathId) -> bool {
+        self.fetched[id.position()] || self.facts.is_valid(id)
     }
 
     /// Whether all that is wanted of a derivation is fetched because something else refers to it.
@@ -41,10 +27,7 @@ impl Simulation<'_, '_> {
     /// Where Nix also builds it, by design, whichever is done first decides.
     pub(super) fn is_raced_for(&self, index: DerivationIndex) -> bool {
         let outputs = self.facts.outputs(index);
-        let is_fetched = |output: &usize| {
-            outputs[*output].is_some_and(|id| self.fetched[id.position()] || self.facts.is_valid(id))
-        };
-        self.wanted[index.position()].iter().all(is_fetched)
+        self.wanted[index.position()].iter().all(|output| outputs[*output].is_some_and(|id| self.is_had(id)))
     }
 
     /// Whether a goal may come to be fetched after all, by index, because others build meanwhile what it lacks.
@@ -69,12 +52,27 @@ impl Simulation<'_, '_> {
         self.facts.graph.indices().map(is_late).collect()
     }
 
+    /// Whether it is not certain that a goal which fails does fail, by index: it may be fetched late, or it fails only by
+    /// inputs of which that is so.
+    pub(super) fn may_not_fail(&self, is_late: &[bool]) -> Vec<bool> {
+        let mut may_not_fail = vec![false; is_late.len()];
+        for index in self.facts.graph.indices().filter(|index| self.course(*index) == Course::Fails) {
+            let fails =
+                |input: &DerivationIndex| matches!(self.course(*input), Course::Fails | Course::Stops);
+            let mut failing =
+                self.facts.graph.inputs(index).map(|input| input.derivation).filter(fails).peekable();
+            let by_inputs = failing.peek().is_some() && failing.all(|input| may_not_fail[input.position()]);
+            may_not_fail[index.position()] = is_late[index.position()] || by_inputs;
+        }
+        may_not_fail
+    }
+
     /// The makers of the NARs by whose lack alone a derivation is not fetched.
     fn soft_holes(&self, index: DerivationIndex) -> Option<Vec<DerivationIndex>> {
         let outputs = self.facts.outputs(index);
         let mut holes = Vec::new();
         for id in self.wanted[index.position()].iter().filter_map(|output| outputs[*output]) {
-            if !self.fetched[id.position()] && !self.facts.is_valid(id) {
+            if !self.is_had(id) {
                 holes.extend(self.holes.get(&id)?);
             }
         }

@@ -34,6 +34,8 @@ pub enum CacheState {
     Dropped,
     /// What it holds is not known (it cannot be asked here, or did not answer), and Nix goes on without it.
     DroppedUnknown,
+    /// It does not let us ask, and Nix goes on without it.
+    DroppedDenied,
     /// What it holds is not known, and Nix may well use it (a kind that this program does not speak).
     Unknown,
 }
@@ -41,7 +43,7 @@ pub enum CacheState {
 impl CacheState {
     /// Whether more could be on it than anybody knows.
     pub fn is_unknown(self) -> bool {
-        matches!(self, Self::DroppedUnknown | Self::Unknown)
+        matches!(self, Self::DroppedUnknown | Self::DroppedDenied | Self::Unknown)
     }
 }
 

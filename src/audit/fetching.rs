@@ -134,7 +134,7 @@ impl Simulation<'_, '_> {
                 Lookup::Offer => {
                     let Some(offer) = self.trusted_offer(id, cache) else { continue };
                     references.extend(self.facts.references(id, cache));
-                    if !offer.nar.is_unusable() {
+                    if matches!(offer.nar, Nar::NotChecked | Nar::There) {
                         break;
                     }
                 }
@@ -177,10 +177,11 @@ impl Simulation<'_, '_> {
                     IncompleteClosure::Builds => Fetch::NoSubstituters,
                 };
             }
-            if matches!(offer.nar, Nar::WrongSize { .. }) {
-                fetch_failed = true;
-            } else if !offer.nar.is_unusable() {
-                return Fetch::Done;
+            match &offer.nar {
+                Nar::NotChecked | Nar::There => return Fetch::Done,
+                Nar::Missing => {}
+                Nar::Refused { status: Some(status), .. } if self.rules.absent_statuses.contains(status) => {}
+                Nar::WrongSize { .. } | Nar::Refused { .. } | Nar::Unknown(_) => fetch_failed = true,
             }
         }
         match (lookup_failed, fetch_failed) {
@@ -234,7 +235,8 @@ impl Simulation<'_, '_> {
             }
         }
         if is_whole {
-            makers.extend(self.facts.maker(id).filter(|_| offer.nar.is_unusable()).map(|(maker, _)| maker));
+            let is_good = matches!(offer.nar, Nar::NotChecked | Nar::There);
+            makers.extend(self.facts.maker(id).filter(|_| !is_good).map(|(maker, _)| maker));
         }
         makers.sort_unstable();
         makers.dedup();

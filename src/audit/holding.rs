@@ -51,7 +51,11 @@ impl Holdings {
         };
         match answer {
             CacheAnswer::Offer(offer) if answer.usable().is_some() => {
-                let own = if matches!(offer.nar, Nar::Unknown(_)) { Holding::Unknown } else { Holding::Yes };
+                let own = if matches!(offer.nar, Nar::Unknown(_) | Nar::Refused { .. }) {
+                    Holding::Unknown
+                } else {
+                    Holding::Yes
+                };
                 let references = facts.references(id, cache).iter();
                 references.map(|reference| self.of_reference(facts, *reference)).fold(own, Ord::min)
             }

@@ -20,6 +20,7 @@ mod rules;
 mod simulation;
 mod verdict;
 mod walk;
+mod way;
 
 pub use answer::{CacheAnswer, Nar, Offer, Trust};
 pub use facts::{CacheState, Facts, PathId, Scope, View};

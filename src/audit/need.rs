@@ -11,6 +11,10 @@ pub(super) struct Need {
     pub(super) outputs: Vec<usize>,
     /// Whether Nix is asked to make it: as a target, or for a build.
     pub(super) is_goal: bool,
+    /// Whether it was named.
+    pub(super) is_target: bool,
+    /// Whether it is needed for sure: not only where something of which nobody knows turns out to be missing.
+    pub(super) is_certain: bool,
     /// Whether something on a cache refers to it, or is believed to.
     pub(super) is_reference: bool,
     /// What has to be mended before this can be a hit: for what is on no cache, the inputs; for what is there, the
@@ -36,19 +40,20 @@ pub(super) fn needs(facts: &Facts<'_>, holdings: &Holdings) -> Vec<Need> {
     let mut walk =
         Needs { facts, holdings, found: vec![Need::default(); facts.graph.len()], open: Vec::new() };
     for (index, outputs) in &facts.view.targets {
-        walk.add_goal(*index, outputs);
+        walk.add_goal(*index, outputs, true);
+        walk.found[index.position()].is_target = true;
     }
     match facts.view.scope {
         Scope::Needed => {}
         Scope::Runtime => {
             for id in facts.view.runtime.iter().filter_map(|path| facts.find(path)) {
-                walk.add_reference(id);
+                walk.add_reference(id, true);
             }
         }
         Scope::Build => {
             for index in facts.graph.indices() {
                 for input in facts.graph.inputs(index) {
-                    walk.add_goal(input.derivation, input.outputs);
+                    walk.add_goal(input.derivation, input.outputs, true);
                 }
             }
         }
@@ -71,9 +76,10 @@ struct Needs<'a, 'f> {
 }
 
 impl Needs<'_, '_> {
-    fn add_goal(&mut self, index: DerivationIndex, outputs: &[usize]) {
+    fn add_goal(&mut self, index: DerivationIndex, outputs: &[usize], is_certain: bool) {
         let need = &mut self.found[index.position()];
         let mut is_new = !std::mem::replace(&mut need.is_goal, true);
+        is_new |= is_certain && !std::mem::replace(&mut need.is_certain, true);
         for output in outputs {
             is_new |= need.want(*output);
         }
@@ -82,10 +88,11 @@ impl Needs<'_, '_> {
         }
     }
 
-    fn add_reference(&mut self, id: PathId) {
+    fn add_reference(&mut self, id: PathId, is_certain: bool) {
         let Some((index, output)) = self.facts.maker(id) else { return };
         let need = &mut self.found[index.position()];
-        let is_first = !std::mem::replace(&mut need.is_reference, true);
+        let mut is_first = !std::mem::replace(&mut need.is_reference, true);
+        is_first |= is_certain && !std::mem::replace(&mut need.is_certain, true);
         if need.want(output) || is_first {
             self.open.push(index);
         }
@@ -103,6 +110,7 @@ impl Needs<'_, '_> {
         let is_local = need.is_goal && facts.view.is_local_by_design(facts.graph, index);
         let mut must_build = is_local;
         let mut is_absent = is_local;
+        let mut is_known = true;
         let mut waits_for = Vec::new();
         for output in &need.outputs {
             let Some(id) = facts.outputs(index)[*output] else {
@@ -113,6 +121,7 @@ impl Needs<'_, '_> {
                 continue;
             }
             must_build |= holdings.of(id) != Holding::Yes;
+            is_known &= holdings.of(id) != Holding::Unknown;
             let cache =
                 holdings.source(facts, id).or_else(|| facts.usable(id).next().map(|(cache, _)| cache));
             match cache {
@@ -121,7 +130,7 @@ impl Needs<'_, '_> {
                         if self.counts_as_there(*reference) {
                             continue;
                         }
-                        self.add_reference(*reference);
+                        self.add_reference(*reference, need.is_certain);
                         if holdings.of(*reference) != Holding::Yes {
                             let maker = facts.maker(*reference).map(|(maker, _)| maker);
                             waits_for.extend(maker.filter(|maker| *maker != index));
@@ -139,7 +148,7 @@ impl Needs<'_, '_> {
                 if is_there && facts.view.scope == Scope::Needed {
                     continue;
                 }
-                self.add_goal(input.derivation, input.outputs);
+                self.add_goal(input.derivation, input.outputs, need.is_certain && (is_known || is_local));
                 if is_absent && !is_there {
                     waits_for.push(input.derivation);
                 }

@@ -72,7 +72,11 @@ fn failing_caches(facts: &Facts<'_>) -> Vec<bool> {
     let mut failing = vec![false; facts.view.caches.len()];
     for answers in facts.ids().filter_map(|id| facts.answers(id)) {
         for (failing, answer) in failing.iter_mut().zip(answers) {
-            *failing |= matches!(answer, CacheAnswer::Unreachable { .. });
+            // Any status but 404 and what counts as absent switches it off; a body that is no narinfo does not.
+            *failing |= matches!(
+                answer,
+                CacheAnswer::Unreachable { .. } | CacheAnswer::Broken { status: Some(_), .. }
+            );
         }
     }
     failing
@@ -80,8 +84,9 @@ fn failing_caches(facts: &Facts<'_>) -> Vec<bool> {
 
 fn outlooks(facts: &Facts<'_>, rules: Rules, settings: NixSettings, is_ignored: Vec<bool>) -> Prediction {
     let simulation = Simulation::run(facts, rules, settings, is_ignored);
-    let may_lose_outputs = rules.loses_outputs && simulation.is_shared_unevenly();
+    let may_lose_outputs = rules.loses_outputs && simulation.is_built_beside_a_valid_output();
     let may_be_fetched_late = simulation.may_be_fetched_late();
+    let may_not_fail = simulation.may_not_fail(&may_be_fetched_late);
     let may_be_elsewhere = facts.view.caches.contains(&CacheState::Unknown);
     let mut outlooks = Vec::with_capacity(facts.graph.len());
     // What a derivation is built from that may not be built at all is not known either.
@@ -90,7 +95,9 @@ fn outlooks(facts: &Facts<'_>, rules: Rules, settings: NixSettings, is_ignored: 
         let course = simulation.course(index);
         let uncertain = course == Course::Unknown
             || is_uncertain[index.position()]
-            || may_be_fetched_late[index.position()];
+            || (course == Course::Built && simulation.is_raced_for(index))
+            || may_be_fetched_late[index.position()]
+            || may_not_fail[index.position()];
         if uncertain {
             for input in facts.graph.inputs(index) {
                 is_uncertain[input.derivation.position()] = true;

@@ -1,14 +1,15 @@
 //! Why a derivation misses: one table of reasons, and how one is found.
 
-use std::collections::{HashMap, VecDeque};
-
 use serde::Serialize;
 
-use super::facts::{Facts, PathId};
+use super::facts::{CacheState, Facts, PathId};
 use super::holding::Holding;
 use super::verdict::{DerivationVerdict, Status, Verdicts};
 use super::{CacheAnswer, Nar, Trust};
 use crate::graph::{DerivationIndex, DerivationKind};
+
+/// How many steps of a way to what is missing are told, besides its end.
+const CHAIN: usize = 12;
 
 /// Why a derivation is not simply fetched. The order is that of the search: the first that holds is the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -103,7 +104,7 @@ impl Reason {
                 id: "incomplete-closure",
                 sentence: "{cache} has it, but not {missing}, which it needs",
                 evidence: "cache, path, missing, chain",
-                fix: "push the whole closure: `cache-helper push-closure --build --to {cache} '{drv}^*'`",
+                fix: "push the whole closure: `cache-helper push-closure --build --to {target} '{drv}^*'`",
             },
             Self::NarMissing => Text {
                 id: "nar-missing",
@@ -136,7 +137,7 @@ impl Reason {
                 id: "unsigned",
                 sentence: "it is not signed on {cache}, and Nix requires signatures",
                 evidence: "cache, path",
-                fix: "sign it there: `nix store sign --store {cache} --key-file FILE {path}`, and let future pushes sign \
+                fix: "sign it there: `nix store sign --store '{cache}' --key-file FILE {path}`, and let future pushes sign \
                   (--sign-key-file)",
             },
             Self::BadNarinfo => Text {
@@ -242,7 +243,18 @@ pub fn explain(
         let search = Search { facts, verdicts, caches };
         search.outputs(index, verdict, &mut found);
     }
-    let best = found.iter().map(|(reason, _)| *reason).min_by_key(|reason| *reason as usize)?;
+    // Of what is not known, first what could not be asked: the rest is so whatever the answer would have been.
+    let is_unknown =
+        |reason: Reason| matches!(reason, Reason::CacheUnreachable | Reason::Denied | Reason::OutputUnknown);
+    let rank = |reason: &Reason| {
+        (
+            verdict.status == Status::Inconclusive
+                && !is_unknown(*reason)
+                && *reason != Reason::LocalByDesign,
+            *reason as usize,
+        )
+    };
+    let best = found.iter().map(|(reason, _)| *reason).min_by_key(rank)?;
     let (reason, evidence) = found.iter().find(|(reason, _)| *reason == best).cloned()?;
     let mut also: Vec<Reason> = Vec::new();
     for (other, _) in &found {
@@ -251,9 +263,9 @@ pub fn explain(
         }
     }
     let text = reason.text();
-    // Where only one cache is audited, that is where things have to go.
+    // Where only one cache is audited, and it can surely be written, that is where things have to go.
     let target = match caches {
-        [only] => only.as_str(),
+        [only] if only.starts_with("file://") => only.as_str(),
         _ => "CACHE",
     };
     let (sentence, fix) =
@@ -328,14 +340,25 @@ impl Search<'_, '_> {
                         Reason::NarWrongSize
                     }
                     (_, Nar::Unknown(words)) => {
-                        evidence.words = Some(words.clone());
+                        evidence.words = Some(format!("its NAR could not be looked for: {words}"));
                         Reason::CacheUnreachable
                     }
+                    (_, Nar::Refused { status, words }) => {
+                        evidence.status = *status;
+                        evidence.words = Some(format!("its NAR may not be read: {words}"));
+                        Reason::Denied
+                    }
                     (_, Nar::NotChecked | Nar::There) => {
-                        let chain = self.chain(id, cache);
-                        evidence.missing = chain.last().map(|id| self.base_name(*id));
-                        evidence.chain = chain.iter().map(|id| self.base_name(*id)).collect();
-                        Reason::IncompleteClosure
+                        let (chain, end) = self.chain(id, cache);
+                        let missing = self.base_name(end);
+                        if self.verdicts.holding(end) == Holding::Unknown {
+                            evidence.words = Some(format!("of {missing}, which it refers to, nobody knows"));
+                            Reason::CacheUnreachable
+                        } else {
+                            evidence.missing = Some(missing);
+                            evidence.chain = chain.iter().map(|id| self.base_name(*id)).collect();
+                            Reason::IncompleteClosure
+                        }
                     }
                 },
                 CacheAnswer::OtherPath(other) => {
@@ -358,14 +381,13 @@ impl Search<'_, '_> {
             };
             found.push((reason, evidence));
         }
-        let unknown = self.facts.view.caches.iter().position(|cache| cache.is_unknown());
-        if let Some(cache) = unknown {
-            let already = found[before..].iter().any(|(reason, _)| *reason == Reason::CacheUnreachable);
-            if !already {
-                let mut evidence = self.evidence(id, Some(cache));
-                evidence.words = Some("it could not be asked at all".to_owned());
-                found.push((Reason::CacheUnreachable, evidence));
-            }
+        for (cache, state) in
+            self.facts.view.caches.iter().enumerate().filter(|(_, state)| state.is_unknown())
+        {
+            let mut evidence = self.evidence(id, Some(cache));
+            evidence.words = Some("it could not be asked at all".to_owned());
+            let is_denied = *state == CacheState::DroppedDenied;
+            found.push((if is_denied { Reason::Denied } else { Reason::CacheUnreachable }, evidence));
         }
         if found.len() == before {
             found.push((Reason::NotOnAnyCache, self.evidence(id, None)));
@@ -384,35 +406,36 @@ impl Search<'_, '_> {
         self.facts.path(id).to_basename()
     }
 
-    /// The shortest way from a path to something below it that no cache offers in a usable form.
-    fn chain(&self, start: PathId, cache: usize) -> Vec<PathId> {
-        let mut came_from: HashMap<PathId, PathId> = HashMap::new();
-        let mut open = VecDeque::from([(start, Some(cache))]);
-        while let Some((id, cache)) = open.pop_front() {
-            let Some(cache) = cache else {
-                let mut chain = vec![id];
-                while let Some(above) = came_from.get(&chain[chain.len() - 1]) {
-                    chain.push(*above);
-                    if *above == start {
-                        break;
-                    }
-                }
-                chain.reverse();
-                return chain;
-            };
-            for reference in self.facts.references(id, cache) {
-                let is_fine = self.verdicts.holding_of_reference(self.facts, *reference) == Holding::Yes;
-                if !is_fine && *reference != start && !came_from.contains_key(reference) {
-                    came_from.insert(*reference, id);
-                    open.push_back((
-                        *reference,
-                        self.facts.usable(*reference).next().map(|(cache, _)| cache),
-                    ));
-                }
+    /// The shortest way from a path, by the offer of a cache, to something below it that no cache offers in a usable form,
+    /// and that. A long way is told by its beginning and its end.
+    fn chain(&self, start: PathId, cache: usize) -> (Vec<PathId>, PathId) {
+        let ways = self.verdicts.ways();
+        let references = self.facts.references(start, cache).iter().copied();
+        let Some(first) = references.filter_map(|id| Some((ways.of(id)?, id))).min().map(|(_, id)| id) else {
+            return (vec![start], start);
+        };
+        let end = ways.of(first).map_or(first, |way| way.end);
+        let mut chain = vec![start, first];
+        while let Some(next) = ways.of(chain[chain.len() - 1]).and_then(|way| way.next) {
+            if chain.len() == CHAIN {
+                chain.push(end);
+                break;
             }
+            chain.push(next);
         }
-        vec![start]
+        (chain, end)
     }
+}
+
+/// The directory of a store path.
+fn store_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:._-+=@%".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// Puts evidence into a text.
@@ -420,9 +443,9 @@ fn fill(text: &str, evidence: &Evidence, drv: &str, target: &str) -> String {
     let list = |names: &[String]| names.join(", ");
     let values = [
         ("{drv}", drv.to_owned()),
-        ("{target}", target.to_owned()),
+        ("{target}", quoted(target)),
         ("{cache}", evidence.cache.clone().unwrap_or_else(|| "CACHE".to_owned())),
-        ("{path}", evidence.path.clone().unwrap_or_default()),
+        ("{path}", format!("{}/{}", store_of(drv), evidence.path.as_deref().unwrap_or_default())),
         ("{output}", evidence.output.clone().unwrap_or_default()),
         ("{missing}", evidence.missing.clone().unwrap_or_default()),
         ("{keys}", list(&evidence.keys)),

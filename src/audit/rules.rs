@@ -59,8 +59,8 @@ pub struct Rules {
     /// Whether Nix aborts when it comes back to a cache that `fallback` has switched off (2.8 throws in a function that may
     /// not).
     pub aborts_at_disabled_cache: bool,
-    /// Whether a derivation that is being built may lose an output that somebody else asks for meanwhile, upon which
-    /// everything stops.
+    /// Whether a derivation that is built while one of its outputs is valid already does not tell of that one to those who
+    /// wait for it, upon which everything stops.
     pub loses_outputs: bool,
     /// Whether there is the setting `always-allow-substitutes`.
     pub has_always_allow_substitutes: bool,
@@ -80,9 +80,9 @@ const FIRST: Rules = Rules {
 };
 /// `HttpBinaryCacheStore::getFile` catches what `checkEnabled` throws.
 const FROM_2_9: Rules = Rules { aborts_at_disabled_cache: false, ..FIRST };
-/// Goals that get more wanted outputs are told how far they are (`NeedRestartForMoreOutputs`).
-const FROM_2_16: Rules = Rules { loses_outputs: false, ..FROM_2_9 };
-const FROM_2_19: Rules = Rules { has_always_allow_substitutes: true, ..FROM_2_16 };
+/// The outputs of inputs are looked up again (`queryPartialDerivationOutputMap` in `inputsRealised`).
+const FROM_2_12: Rules = Rules { loses_outputs: false, ..FROM_2_9 };
+const FROM_2_19: Rules = Rules { has_always_allow_substitutes: true, ..FROM_2_12 };
 /// `IncompleteClosure` is gone (#13176).
 const FROM_2_30: Rules = Rules { incomplete_closure: IncompleteClosure::Builds, ..FROM_2_19 };
 /// `DerivationGoal` is for one output.
@@ -95,7 +95,7 @@ const FROM_2_35: Rules = Rules { absent_statuses: &[403], ..FROM_2_32 };
 const NIX: [Line; 8] = [
     ((2, 0), FIRST),
     ((2, 9), FROM_2_9),
-    ((2, 16), FROM_2_16),
+    ((2, 12), FROM_2_12),
     ((2, 19), FROM_2_19),
     ((2, 30), FROM_2_30),
     ((2, 31), FROM_2_31),
@@ -104,7 +104,7 @@ const NIX: [Line; 8] = [
 ];
 
 /// Read in its sources and not tried.
-const LIX: [Line; 1] = [((2, 0), FROM_2_16)];
+const LIX: [Line; 1] = [((2, 0), FROM_2_12)];
 
 impl Rules {
     /// The rules of a version.
@@ -131,6 +131,6 @@ mod tests {
         assert_eq!(nix(31).lookup_error, LookupError::Stops);
         assert_eq!(nix(34), FROM_2_32);
         assert_eq!(Rules::of(Flavour::Nix, (3, 0)).absent_statuses, [403]);
-        assert_eq!(Rules::of(Flavour::Lix, (2, 94)), FROM_2_16);
+        assert_eq!(Rules::of(Flavour::Lix, (2, 94)), FROM_2_12);
     }
 }

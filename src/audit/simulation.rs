@@ -4,7 +4,7 @@
 //! or built yet. So it is wherever a build takes longer than a few answers. A reference that happens to be built, for
 //! something else, before it is asked for is not foreseen.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::facts::{Facts, PathId};
 use super::prediction::NixSettings;
@@ -66,8 +66,6 @@ pub(super) struct Simulation<'a, 'f> {
     failed_outputs: Vec<Vec<usize>>,
     /// For a path that fails to be fetched only because of NARs that are gone: the derivations that make those.
     pub(super) holes: HashMap<PathId, Vec<DerivationIndex>>,
-    /// The different sets of outputs that were asked for.
-    pub(super) requests: Vec<HashSet<Vec<usize>>>,
     /// Whether a lookup stops everything.
     pub(super) stops: bool,
 }
@@ -95,7 +93,6 @@ impl<'a, 'f> Simulation<'a, 'f> {
             tries_again: vec![false; derivations],
             failed_outputs: vec![Vec::new(); derivations],
             holes: HashMap::new(),
-            requests: vec![HashSet::new(); derivations],
             stops: false,
         };
         simulation.look_ahead();
@@ -127,7 +124,6 @@ impl<'a, 'f> Simulation<'a, 'f> {
         let facts = self.facts;
         let mut open: Vec<(DerivationIndex, Vec<usize>)> = facts.view.targets.clone();
         while let Some((index, outputs)) = open.pop() {
-            self.requests[index.position()].insert(outputs.clone());
             let wanted = &mut self.wanted[index.position()];
             let before = wanted.len();
             for output in outputs {

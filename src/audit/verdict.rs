@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::facts::{Facts, PathId, Scope};
 use super::holding::{Holding, Holdings};
 use super::need::{Need, needs};
+use super::way::Ways;
 use crate::graph::{DerivationIndex, DerivationKind};
 
 /// What the caches hold of a derivation.
@@ -37,6 +38,8 @@ pub struct DerivationVerdict {
     pub is_in_scope: bool,
     /// Whether somebody with these caches has to fetch or build it.
     pub is_needed: bool,
+    /// Whether it is needed only where something of which nobody knows turns out to be missing.
+    pub is_conditional: bool,
     /// Whether all wanted outputs are valid.
     pub is_valid: bool,
     /// Positions of the wanted outputs.
@@ -63,6 +66,7 @@ pub struct Verdicts {
     /// The sums.
     pub totals: Totals,
     holdings: Holdings,
+    ways: Ways,
 }
 
 /// Sums over what is in scope.
@@ -87,8 +91,10 @@ pub struct Totals {
     pub fixed_output: usize,
     /// Those of the downloads that the caches do not hold.
     pub fixed_output_misses: usize,
-    /// Counted derivations of which nobody knows.
+    /// Counted derivations of which nobody knows whether the caches hold them, or whether they are needed at all.
     pub inconclusive: usize,
+    #[serde(skip)]
+    conditional: Conditional,
     /// Bytes to download for the hits, as far as narinfos say it.
     pub download_bytes: u64,
     /// Size of their NARs in bytes.
@@ -97,21 +103,28 @@ pub struct Totals {
     pub hit_rate: Option<f64>,
 }
 
+/// What is in [`Totals::inconclusive`] because nobody knows whether it is needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Conditional {
+    hits: usize,
+    misses: usize,
+}
+
 impl Totals {
     /// Whether the hit rate reaches `least` (from 0 to 1): the answer is given only if it is the same with everything
     /// inconclusive taken as hits and as misses.
+    ///
+    /// With something unknown taken as a hit, what only its build would need is not needed.
     pub fn reaches(&self, least: f64) -> Option<bool> {
-        let all = self.hits + self.misses + self.inconclusive;
         // Nothing to fetch or build is as good as it gets.
-        let rate = |hits: usize| if all == 0 { 1.0 } else { hits as f64 / all as f64 };
-        let (lowest, highest) = (rate(self.hits), rate(self.hits + self.inconclusive));
-        if lowest >= least {
-            Some(true)
-        } else if highest < least {
-            Some(false)
-        } else {
-            None
-        }
+        let rate = |hits: usize, misses: usize| {
+            if hits + misses == 0 { 1.0 } else { hits as f64 / (hits + misses) as f64 }
+        };
+        let Conditional { hits, misses } = self.conditional;
+        let unknown = self.inconclusive - hits - misses;
+        let as_hits = rate(self.hits + unknown, self.misses) >= least;
+        let as_misses = rate(self.hits + hits, self.misses + misses + unknown) >= least;
+        (as_hits == as_misses).then_some(as_hits)
     }
 }
 
@@ -119,12 +132,12 @@ impl Verdicts {
     /// How many causes of one cascade are named at most.
     pub const CAUSES: usize = 16;
 
-    pub(super) fn holding(&self, id: PathId) -> Holding {
-        self.holdings.of(id)
+    pub(super) fn ways(&self) -> &Ways {
+        &self.ways
     }
 
-    pub(super) fn holding_of_reference(&self, facts: &Facts<'_>, id: PathId) -> Holding {
-        self.holdings.of_reference(facts, id)
+    pub(super) fn holding(&self, id: PathId) -> Holding {
+        self.holdings.of(id)
     }
 }
 
@@ -140,14 +153,15 @@ pub fn judge(facts: &Facts<'_>) -> Verdicts {
     let waits = transparent_waits(facts, &needs, &derivations);
     for index in facts.graph.indices() {
         let verdict = &derivations[index.position()];
-        if verdict.is_counted() && verdict.status == Status::Miss {
+        if verdict.is_counted() && !verdict.is_conditional && verdict.status == Status::Miss {
             let role = if waits[index.position()].is_empty() { Role::Root } else { Role::Cascade };
             derivations[index.position()].role = role;
         }
     }
     blame(facts, &waits, &mut derivations);
     let totals = totals(facts, &holdings, &derivations);
-    Verdicts { derivations, totals, holdings }
+    let ways = Ways::new(facts, &holdings);
+    Verdicts { derivations, totals, holdings, ways }
 }
 
 impl DerivationVerdict {
@@ -166,9 +180,12 @@ fn judge_one(
     let outputs = facts.outputs(index);
     let is_valid = !need.outputs.is_empty()
         && need.outputs.iter().all(|output| outputs[*output].is_some_and(|id| facts.is_valid(id)));
-    let held =
-        need.outputs.iter().map(|output| outputs[*output].map_or(Holding::Unknown, |id| holdings.of(id)));
-    let status = match held.min().unwrap_or(Holding::No) {
+    let held = |output: &usize| outputs[*output].map_or(Holding::Unknown, |id| holdings.of(id));
+    // Of what is not needed, and listed all the same, whatever was asked.
+    let asked = || {
+        outputs.iter().flatten().filter(|id| facts.answers(**id).is_some()).map(|id| holdings.of(*id)).min()
+    };
+    let status = match need.outputs.iter().map(held).min().or_else(asked).unwrap_or(Holding::Unknown) {
         Holding::Yes => Status::Hit,
         Holding::No => Status::Miss,
         Holding::Unknown => Status::Inconclusive,
@@ -181,12 +198,15 @@ fn judge_one(
             Scope::Runtime | Scope::Build => need.is_needed(),
         },
         is_needed,
+        is_conditional: is_needed && !need.is_certain,
         is_valid,
         outputs: need.outputs.clone(),
         status,
         role: Role::None,
         is_local_by_design: is_only_goal && facts.view.is_local_by_design(facts.graph, index),
-        is_download: is_only_goal && facts.graph.derivation(index).kind == DerivationKind::FixedOutput,
+        is_download: is_only_goal
+            && !need.is_target
+            && facts.graph.derivation(index).kind == DerivationKind::FixedOutput,
         caused_by: Vec::new(),
         blocks: 0,
     }
@@ -272,6 +292,8 @@ fn totals(facts: &Facts<'_>, holdings: &Holdings, verdicts: &[DerivationVerdict]
             totals.fixed_output_misses += usize::from(verdict.status == Status::Miss);
         } else {
             match verdict.status {
+                Status::Hit if verdict.is_conditional => totals.conditional.hits += 1,
+                Status::Miss if verdict.is_conditional => totals.conditional.misses += 1,
                 Status::Hit => totals.hits += 1,
                 Status::Miss => totals.misses += 1,
                 Status::Inconclusive => totals.inconclusive += 1,
@@ -280,6 +302,7 @@ fn totals(facts: &Facts<'_>, holdings: &Holdings, verdicts: &[DerivationVerdict]
         totals.root_misses += usize::from(verdict.role == Role::Root);
         totals.cascades += usize::from(verdict.role == Role::Cascade);
     }
+    totals.inconclusive += totals.conditional.hits + totals.conditional.misses;
     let counted = totals.hits + totals.misses;
     totals.hit_rate = (counted > 0).then(|| totals.hits as f64 / counted as f64);
     (totals.download_bytes, totals.unpack_bytes) = bytes_to_fetch(facts, holdings, verdicts);

@@ -64,7 +64,7 @@ impl CacheUrl {
         }
         let mut url = Url::parse(text).map_err(|_| CacheUrlError::NotACache(text.to_owned()))?;
         let trusted =
-            url.query_pairs().any(|(key, value)| key == "trusted" && (value == "true" || value == "1"));
+            url.query_pairs().any(|(key, value)| key == "trusted" && matches!(&*value, "true" | "yes" | "1"));
         let mut priority = url.query_pairs().filter(|(key, _)| key == "priority");
         let priority = priority.next().and_then(|(_, value)| value.parse().ok());
         url.set_query(None);

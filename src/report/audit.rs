@@ -155,19 +155,28 @@ fn write_totals(text: &mut String, outcome: &AuditReport) -> std::fmt::Result {
 
 /// What Nix would do, which is another question than what the caches hold.
 fn write_nix(text: &mut String, outcome: &AuditReport, palette: Palette) -> std::fmt::Result {
-    let mut by_outlook: BTreeMap<&str, usize> = BTreeMap::new();
-    for outlook in outcome.derivations.iter().filter_map(|derivation| derivation.nix) {
-        *by_outlook.entry(outlook_words(outlook)).or_default() += 1;
-    }
-    if by_outlook.is_empty() {
+    let number = |wanted: Outlook| {
+        outcome.derivations.iter().filter(|derivation| derivation.nix == Some(wanted)).count()
+    };
+    let parts: Vec<String> = OUTLOOKS
+        .iter()
+        .map(|(outlook, words)| (number(*outlook), words))
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, words)| format!("{words} {number}"))
+        .collect();
+    let unknown = match number(Outlook::Unknown) {
+        0 => String::new(),
+        number => format!("{} {number} cannot be foretold", if parts.is_empty() { "" } else { ";" }),
+    };
+    if parts.is_empty() && unknown.is_empty() {
         return Ok(());
     }
     let name = match outcome.nix.implementation {
         crate::nix::Implementation::Lix => "Lix",
         _ => "Nix",
     };
-    let parts: Vec<String> = by_outlook.iter().map(|(words, number)| format!("{words} {number}")).collect();
-    writeln!(text, "  {name} {} here and now would {}", outcome.nix.version, parts.join(", "))?;
+    let would = if parts.is_empty() { ":" } else { " would " };
+    writeln!(text, "  {name} {} here and now{would}{}{unknown}", outcome.nix.version, parts.join(", "))?;
     if outcome.stops {
         let words = "and stop at a lookup that fails, unless `fallback` is on";
         writeln!(text, "  {}", palette.bad(words))?;
@@ -175,15 +184,13 @@ fn write_nix(text: &mut String, outcome: &AuditReport, palette: Palette) -> std:
     Ok(())
 }
 
-fn outlook_words(outlook: Outlook) -> &'static str {
-    match outlook {
-        Outlook::Fetch => "fetch",
-        Outlook::Build => "build",
-        Outlook::BuildThenFetch => "fetch after building what they need",
-        Outlook::Fail => "fail to make",
-        Outlook::Unknown => "do who knows what with",
-    }
-}
+/// What Nix would do, in the words of a sentence that begins with "would".
+const OUTLOOKS: [(Outlook, &str); 4] = [
+    (Outlook::Fetch, "fetch"),
+    (Outlook::Build, "build"),
+    (Outlook::BuildThenFetch, "make the inputs and then fetch"),
+    (Outlook::Fail, "fail to make"),
+];
 
 fn write_caches(text: &mut String, outcome: &AuditReport, palette: Palette) -> std::fmt::Result {
     writeln!(text, "{}", palette.strong("caches, as Nix asks them"))?;

@@ -247,6 +247,22 @@ fn a_server_that_does_not_let_us_ask_makes_it_inconclusive_and_a_403_a_miss() {
 }
 
 #[test]
+fn what_only_the_build_of_something_unknown_needs_is_no_certain_miss() {
+    let pushed = Pushed::diamond();
+    let cache = pushed.cache();
+    for name in ["base", "left", "right"] {
+        cache.remove(&pushed.scene.path(name));
+    }
+    let file = format!("/{}.narinfo", base(&pushed.scene.path("top")).split('-').next().unwrap());
+    let server = Server::new(&pushed.scene.cache);
+    server.rule(Rule::on("GET", Kind::Narinfo, Answer::status(503)).path(&file));
+    let outcome = pushed.audit_at(&server.url).args(["--min-hit-rate", "90"]).run().expect(4);
+    let totals = outcome.json()["totals"].clone();
+    assert_eq!((&totals["misses"], &totals["inconclusive"]), (&0.into(), &4.into()), "{totals:#}");
+    assert_eq!(totals["rootMisses"], 0);
+}
+
+#[test]
 fn a_cache_that_is_down_is_found_out_once_and_is_no_miss() {
     let pushed = Pushed::diamond();
     let dead = {

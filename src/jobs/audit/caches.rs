@@ -121,7 +121,8 @@ impl AuditedCache {
         match self.status {
             CacheStatus::Ok => CacheState::Used,
             CacheStatus::NotACache | CacheStatus::OtherStore => CacheState::Dropped,
-            CacheStatus::Denied | CacheStatus::Unreachable => CacheState::DroppedUnknown,
+            CacheStatus::Denied => CacheState::DroppedDenied,
+            CacheStatus::Unreachable => CacheState::DroppedUnknown,
             CacheStatus::Unsupported => CacheState::Unknown,
         }
     }
@@ -220,8 +221,7 @@ async fn look_for_nar(cache: &Arc<dyn BinaryCache>, narinfo: &NarInfo) -> Nar {
         (Answer::Present(_), _) => Nar::There,
         // Nix takes 403 for absent here too (`FileTransfer::Forbidden` in `http-binary-cache-store.cc`).
         (Answer::Absent | Answer::Denied(Words { status: Some(403), .. }), _) => Nar::Missing,
-        (Answer::Denied(words) | Answer::Broken(words) | Answer::Unreachable(words), _) => {
-            Nar::Unknown(words.text)
-        }
+        (Answer::Denied(Words { status, text: words }), _) => Nar::Refused { status, words },
+        (Answer::Broken(words) | Answer::Unreachable(words), _) => Nar::Unknown(words.text),
     }
 }
