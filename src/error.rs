@@ -144,7 +144,7 @@ impl From<CacheUrlError> for CommandError {
                 Some(advice)
             }
             CacheUrlError::UnknownScheme(_) => {
-                Some("this version pushes to file:// and http(s):// caches".to_owned())
+                Some("this version speaks to file:// and http(s):// caches".to_owned())
             }
             CacheUrlError::Credentials(host) => Some(format!(
                 "put them into the netrc file that Nix uses: machine {host} login NAME password …"

@@ -113,7 +113,7 @@ pub(super) async fn run(arguments: Audit, context: &Context) -> Result<ExitStatu
 /// Says how the gate fell, and decides the exit status. Without a gate an audit succeeds whatever it finds.
 fn conclude(gate: Option<Gate>, context: &Context) -> ExitStatus {
     let Some(gate) = gate else { return ExitStatus::Success };
-    let least = gate.least * 100.0;
+    let least = gate.percent();
     let error = match gate.passed {
         Some(true) => return ExitStatus::Success,
         Some(false) => CommandError::new(ExitStatus::No, format!("the hit rate does not reach {least} %"))

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::cache::SigningKey;
 use crate::event::{Event, Reporter};
 use crate::net::{HttpSettings, Netrc};
 use crate::nix::{
@@ -50,7 +51,13 @@ impl LocalNix {
         environment: &StoreEnvironment,
     ) -> Result<Self, LocalNixError> {
         let nix = Nix::find().await?;
-        let settings = Settings::read(&nix, arguments).await?;
+        let mut settings = Settings::read(&nix, arguments).await?;
+        for file in &settings.trust.secret_key_files {
+            // The daemon's are for its eyes only.
+            if let Ok(key) = SigningKey::read(file) {
+                settings.trust.public_keys.push(key.trusted());
+            }
+        }
         let store = Store::locate(
             nix,
             &settings,

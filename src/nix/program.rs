@@ -112,6 +112,7 @@ pub struct Nix {
     program: PathBuf,
     implementation: Implementation,
     version: Version,
+    full_version: String,
 }
 
 /// What the user said for evaluation, in the words of Nix's own options.
@@ -193,7 +194,9 @@ impl Nix {
         if version < OLDEST {
             return Err(NixError::TooOld { program, version });
         }
-        Ok(Self { program, implementation, version })
+        let full_version = text.lines().next().and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
+        let full_version = Printable(full_version).to_string();
+        Ok(Self { program, implementation, version, full_version })
     }
 
     /// Whose Nix it is.
@@ -219,6 +222,11 @@ impl Nix {
     pub async fn ask(&self, arguments: &[&str]) -> Result<String, NixError> {
         let shown = command_line::shown("nix", arguments);
         within(PATIENCE, &shown, self.run(arguments)).await?
+    }
+
+    /// Its version as it says it, such as `2.34.8`.
+    pub fn full_version(&self) -> &str {
+        &self.full_version
     }
 
     /// Runs a subcommand of `nix` and gives its standard output.

@@ -19,6 +19,8 @@ pub struct TrustSettings {
     pub public_keys: Vec<TrustedPublicKey>,
     /// Whether a signature is needed at all.
     pub require_signatures: bool,
+    /// Files with secret keys, of which Nix trusts the public ones too.
+    pub secret_key_files: Vec<PathBuf>,
 }
 
 /// How Nix decides between fetching and building.
@@ -87,6 +89,10 @@ impl Settings {
                     .filter_map(|key| TrustedPublicKey::parse(key).ok())
                     .collect(),
                 require_signatures: flag("require-sigs", true),
+                secret_key_files: list("secret-key-files")
+                    .filter_map(Value::as_str)
+                    .map(PathBuf::from)
+                    .collect(),
             },
             substitution: SubstitutionSettings {
                 substituters: list("substituters").filter_map(Value::as_str).map(str::to_owned).collect(),

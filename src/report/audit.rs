@@ -26,6 +26,14 @@ pub struct Gate {
     pub passed: Option<bool>,
 }
 
+impl Gate {
+    /// The least hit rate in percent, as it was written.
+    pub fn percent(self) -> f64 {
+        // 57 % is not a number that a computer has.
+        (self.least * 1e8).round() / 1e6
+    }
+}
+
 /// The document of `--json`; its schema is `docs/schema/audit.json`.
 pub fn json(
     request: &Request,
@@ -112,7 +120,7 @@ fn headline(outcome: &AuditReport, gate: Option<Gate>, palette: Palette) -> Stri
         None => palette.strong(percent),
     };
     let mut line = format!(
-        "{percent}: {} of {} are on the caches",
+        "{percent}: {} of {} on the caches",
         totals.hits,
         count(totals.hits + totals.misses, "derivation")
     );
@@ -120,7 +128,7 @@ fn headline(outcome: &AuditReport, gate: Option<Gate>, palette: Palette) -> Stri
         line.push_str(&format!("; of {} more nobody knows", totals.inconclusive));
     }
     if let Some(gate) = gate {
-        line.push_str(&format!(" (asked for: {} %)", gate.least * 100.0));
+        line.push_str(&format!(" (asked for: {} %)", gate.percent()));
     }
     line
 }
@@ -175,8 +183,9 @@ fn write_nix(text: &mut String, outcome: &AuditReport, palette: Palette) -> std:
         crate::nix::Implementation::Lix => "Lix",
         _ => "Nix",
     };
+    let from = if outcome.view.assume_empty_store { ", from an empty store," } else { "" };
     let would = if parts.is_empty() { ":" } else { " would " };
-    writeln!(text, "  {name} {} here and now{would}{}{unknown}", outcome.nix.version, parts.join(", "))?;
+    writeln!(text, "  {name} {}{from}{would}{}{unknown}", outcome.nix.version, parts.join(", "))?;
     if outcome.stops {
         let words = "and stop at a lookup that fails, unless `fallback` is on";
         writeln!(text, "  {}", palette.bad(words))?;

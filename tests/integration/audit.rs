@@ -92,7 +92,12 @@ fn a_cache_that_has_everything_hits_everything() {
         assert_eq!(report["totals"]["hitRate"], 1.0);
         assert_eq!(report["totals"]["hits"], 4);
         assert_eq!(names_where(&report, |one| one["nix"] == "fetch"), set(["base", "left", "right", "top"]));
-        assert_eq!(report["nix"]["version"], format!("{}.{}", nix.version.0, nix.version.1));
+        assert!(
+            report["nix"]["version"]
+                .as_str()
+                .unwrap()
+                .starts_with(&format!("{}.{}.", nix.version.0, nix.version.1))
+        );
         assert_eq!(report["caches"][0]["status"], "ok");
         assert_eq!(report["targets"][0], format!("{}^out", pushed.drv));
         assert_eq!(report["gate"]["passed"], Value::Null);

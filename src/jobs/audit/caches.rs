@@ -12,7 +12,7 @@ use super::outcome::{CacheReport, CacheStatus};
 use crate::audit::{CacheAnswer, CacheState, Nar, Offer};
 use crate::cache::measured::Measured;
 use crate::cache::narinfo::{self, NarinfoProblem, nar_object};
-use crate::cache::{self, Answer, BinaryCache, CacheInfoError, CacheUrl, Words, presence};
+use crate::cache::{self, Answer, BinaryCache, CacheInfoError, CacheUrl, CacheUrlError, Words, presence};
 use crate::event::Reporter;
 use crate::net::{HttpError, HttpSettings};
 use crate::nix::{Settings, TrustSettings};
@@ -25,17 +25,25 @@ const WIDTH: usize = 64;
 pub(super) enum Named {
     /// One that this program can ask.
     Cache(CacheUrl),
-    /// One of another kind.
-    Other(String),
+    /// One that it cannot ask: what to show of it, and why.
+    Other(String, &'static str),
 }
 
 impl Named {
     /// Reads a substituter as Nix writes it. What has no scheme is a store in a directory, no binary cache.
     pub(super) fn substituter(text: &str, directory: &Path) -> Self {
         let is_known = ["file://", "http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
+        let shown = || crate::text::Printable(text.split('?').next().unwrap_or_default()).to_string();
         match CacheUrl::parse(text, directory) {
             Ok(url) if is_known => Self::Cache(url),
-            _ => Self::Other(crate::text::Printable(text).to_string()),
+            Err(CacheUrlError::Credentials(host)) => Self::Other(
+                crate::text::Printable(&host).to_string(),
+                "its URL contains a user name or password; put them into the netrc file instead, and it is asked",
+            ),
+            _ => Self::Other(
+                shown(),
+                "this program asks file:// and http(s):// binary caches, and this is none",
+            ),
         }
     }
 }
@@ -56,7 +64,18 @@ pub(super) async fn open(
     store_dir: &StoreDir,
     http: &Arc<HttpSettings>,
 ) -> Result<Vec<AuditedCache>, HttpError> {
-    let opened = join_all(named.iter().map(|named| open_one(named, store_dir, http))).await;
+    // Nix too takes the same store once.
+    let mut distinct: Vec<&Named> = Vec::new();
+    for one in named {
+        let is_same = |other: &&Named| match (one, other) {
+            (Named::Cache(one), Named::Cache(other)) => one.location() == other.location(),
+            _ => false,
+        };
+        if !distinct.iter().any(is_same) {
+            distinct.push(one);
+        }
+    }
+    let opened = join_all(distinct.into_iter().map(|named| open_one(named, store_dir, http))).await;
     let mut caches = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
     // Nix's sort is stable too: of equal priorities, the first named is asked first.
     caches.sort_by_key(|cache| cache.priority);
@@ -70,12 +89,12 @@ async fn open_one(
 ) -> Result<AuditedCache, HttpError> {
     let url = match named {
         Named::Cache(url) => url,
-        Named::Other(text) => {
+        Named::Other(text, why) => {
             return Ok(AuditedCache {
                 url: text.clone(),
                 priority: 0,
                 status: CacheStatus::Unsupported,
-                words: Some("this program does not speak to caches of this kind".to_owned()),
+                words: Some((*why).to_owned()),
                 cache: None,
             });
         }

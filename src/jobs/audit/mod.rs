@@ -50,7 +50,7 @@ pub struct Request {
     pub store: StoreEnvironment,
 }
 
-/// Audits. Nothing is built, fetched or written.
+/// Audits. Nothing is built, fetched or written but by evaluation, which writes `.drv` files and may build what it imports.
 ///
 /// # Errors
 ///
@@ -68,6 +68,7 @@ pub async fn run(
 async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, AuditError> {
     let started = Instant::now();
     let local = LocalNix::open(&request.arguments, &request.store).await?;
+    let request = &read_only(request);
     let (targets, graph, revision) = load(request, &local, reporter).await?;
     let named: Vec<Named> = if request.caches.is_empty() {
         let substituters = &local.settings.substitution.substituters;
@@ -78,11 +79,20 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
     if named.is_empty() {
         return Err(AuditError::NoCaches);
     }
+    let trusted_user = local.store.trusts_us().await;
+    if trusted_user == Some(false) {
+        reporter.warn(
+            "Nix's daemon does not trust this user: it goes by its own substituters and keys, which cannot be seen from here",
+        );
+    }
     let http = local.with_logins(request.http.clone(), reporter);
     reporter.emit(Event::Step { what: "asking the caches who they are".to_owned() });
     let caches = caches::open(&named, &local.settings.store_dir, &http).await?;
     let view = view(request, &local, &graph, &targets, &caches).await?;
     let facts = ask(request, &local, &graph, &view, &caches, reporter).await;
+    if request.scope == Scope::Runtime {
+        warn_of_unknown_closures(&facts, reporter);
+    }
 
     let verdicts = judge(&facts);
     let flavour = match local.store.nix().implementation() {
@@ -109,7 +119,7 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
         .collect();
     Ok(AuditReport {
         revision,
-        nix: describe.nix().await,
+        nix: describe.nix(trusted_user),
         view: ViewReport {
             store: local.settings.store.clone(),
             assume_empty_store: request.assume_empty_store,
@@ -123,6 +133,15 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
         stops: prediction.stops,
         elapsed: started.elapsed(),
     })
+}
+
+/// The same request, with which evaluation writes no lock file.
+fn read_only(request: &Request) -> Request {
+    let mut request = request.clone();
+    if !request.arguments.has_source {
+        request.arguments.options.push("--no-write-lock-file".to_owned());
+    }
+    request
 }
 
 fn scope_name(scope: Scope) -> &'static str {
@@ -224,6 +243,25 @@ async fn ask<'a>(
     }
 }
 
+/// What refers to what is known only of what is valid here or on a cache.
+fn warn_of_unknown_closures(facts: &Facts<'_>, reporter: &Reporter) {
+    for (index, outputs) in &facts.view.targets {
+        let is_known = |output: &usize| {
+            facts.outputs(*index)[*output].is_some_and(|id| {
+                let answers = facts.answers(id).unwrap_or_default();
+                facts.view.runtime.contains(facts.path(id))
+                    || answers.iter().any(|answer| answer.offer().is_some())
+            })
+        };
+        if !outputs.iter().all(is_known) {
+            reporter.warn(format!(
+                "the runtime closure of {} is not known: it is neither valid here nor on a cache",
+                facts.graph.derivation(*index).name()
+            ));
+        }
+    }
+}
+
 /// Turns what is known into what is told.
 struct Description<'a> {
     local: &'a LocalNix,
@@ -241,14 +279,14 @@ impl Description<'_> {
         format!("{}^{}", self.shown(&target.derivation), target.outputs.join(","))
     }
 
-    async fn nix(&self) -> NixReport {
+    fn nix(&self, trusted_user: Option<bool>) -> NixReport {
         let nix = self.local.store.nix();
         NixReport {
             implementation: nix.implementation(),
-            version: nix.version().to_string(),
+            version: nix.full_version().to_owned(),
             store_dir: self.local.store.dir().to_string(),
             system: self.local.settings.system.clone(),
-            trusted_user: self.local.store.trusts_us().await,
+            trusted_user,
             fallback: self.local.settings.substitution.fallback,
             substitute: self.local.settings.substitution.substitute,
         }
