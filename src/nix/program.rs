@@ -339,9 +339,12 @@ fn shown_words(program: &str, words: &[OsString]) -> String {
 fn last_words(stderr: &[u8], status: std::process::ExitStatus) -> String {
     let kept = &stderr[stderr.len().saturating_sub(STDERR_KEPT)..];
     let text = printable_lines(&String::from_utf8_lossy(kept));
-    let from_error = text.find("error:").map_or(text.as_str(), |start| &text[start..]);
-    let message: Vec<&str> = from_error
+    // Nix warns of what it tries again in the same words.
+    let is_error = |line: &&str| line.starts_with("error:");
+    let first = text.lines().position(|line| is_error(&line)).unwrap_or_default();
+    let message: Vec<&str> = text
         .lines()
+        .skip(first)
         .map(|line| line.trim_start_matches("error:").trim())
         .filter(|line| !line.is_empty())
         .take(12)
