@@ -86,8 +86,6 @@ pub struct Offer {
     pub download_bytes: Option<u64>,
     /// Size of the NAR in bytes.
     pub unpack_bytes: u64,
-    /// Names of the keys that it is signed with.
-    pub signed_by: Vec<String>,
 }
 
 /// What Nix thinks of a narinfo.

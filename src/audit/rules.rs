@@ -62,8 +62,6 @@ pub struct Rules {
     /// Whether a derivation that is built while one of its outputs is valid already does not tell of that one to those who
     /// wait for it, upon which everything stops.
     pub loses_outputs: bool,
-    /// Whether there is the setting `always-allow-substitutes`.
-    pub has_always_allow_substitutes: bool,
 }
 
 /// One line: from this version on (major, minor), these rules.
@@ -76,15 +74,13 @@ const FIRST: Rules = Rules {
     absent_statuses: &[401, 403, 407],
     aborts_at_disabled_cache: true,
     loses_outputs: true,
-    has_always_allow_substitutes: false,
 };
 /// `HttpBinaryCacheStore::getFile` catches what `checkEnabled` throws.
 const FROM_2_9: Rules = Rules { aborts_at_disabled_cache: false, ..FIRST };
 /// The outputs of inputs are looked up again (`queryPartialDerivationOutputMap` in `inputsRealised`).
 const FROM_2_12: Rules = Rules { loses_outputs: false, ..FROM_2_9 };
-const FROM_2_19: Rules = Rules { has_always_allow_substitutes: true, ..FROM_2_12 };
 /// `IncompleteClosure` is gone (#13176).
-const FROM_2_30: Rules = Rules { incomplete_closure: IncompleteClosure::Builds, ..FROM_2_19 };
+const FROM_2_30: Rules = Rules { incomplete_closure: IncompleteClosure::Builds, ..FROM_2_12 };
 /// `DerivationGoal` is for one output.
 const FROM_2_31: Rules = Rules { partial_outputs: PartialOutputs::Apart, ..FROM_2_30 };
 /// The last error is kept and thrown at the end (#13301).
@@ -92,11 +88,10 @@ const FROM_2_32: Rules = Rules { lookup_error: LookupError::StopsIfLast, ..FROM_
 /// 401 and 407 are errors (#15877).
 const FROM_2_35: Rules = Rules { absent_statuses: &[403], ..FROM_2_32 };
 
-const NIX: [Line; 8] = [
+const NIX: [Line; 7] = [
     ((2, 0), FIRST),
     ((2, 9), FROM_2_9),
     ((2, 12), FROM_2_12),
-    ((2, 19), FROM_2_19),
     ((2, 30), FROM_2_30),
     ((2, 31), FROM_2_31),
     ((2, 32), FROM_2_32),

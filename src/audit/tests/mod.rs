@@ -25,7 +25,6 @@ fn offer(references: &[usize]) -> CacheAnswer {
         nar: Nar::NotChecked,
         download_bytes: Some(10),
         unpack_bytes: 100,
-        signed_by: vec!["k".to_owned()],
     })
 }
 

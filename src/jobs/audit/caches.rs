@@ -215,7 +215,6 @@ async fn judged(
 }
 
 fn offer(narinfo: &NarInfo, trust: &TrustSettings, trusts_cache: bool, nar: Nar) -> Offer {
-    let names = narinfo.signatures().iter().map(|signature| &signature.key_name);
     Offer {
         trust: narinfo::trust(narinfo, &trust.public_keys, trusts_cache),
         references: narinfo
@@ -227,7 +226,6 @@ fn offer(narinfo: &NarInfo, trust: &TrustSettings, trusts_cache: bool, nar: Nar)
         nar,
         download_bytes: narinfo.file_size(),
         unpack_bytes: narinfo.nar_size(),
-        signed_by: names.map(|name| crate::text::Printable(name).to_string()).collect(),
     }
 }
 
