@@ -14,6 +14,7 @@ mod http;
 pub mod local;
 pub mod measured;
 pub mod narinfo;
+pub mod narinfo_syntax;
 pub mod presence;
 pub mod signing;
 mod staging;

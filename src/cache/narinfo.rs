@@ -3,6 +3,7 @@
 use nix_derivation::{NixHash, StoreDir, StorePath};
 use nix_narinfo::{BuildError, Compression, NarInfo, NixSignature, TrustedPublicKey};
 
+use super::narinfo_syntax::Syntax;
 use super::{Answer, BinaryCache, ObjectName, SigningKey};
 use crate::audit::Trust;
 use crate::graph::PathInfo;
@@ -66,7 +67,7 @@ pub fn narinfo_of(
 /// Why what a cache serves as the narinfo of a path is not that. Shown as one line, fit to print.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NarinfoProblem {
-    /// It cannot be read as a narinfo of this store.
+    /// Nix does not take it as a narinfo of this store.
     #[error("not a narinfo ({0})")]
     Unreadable(String),
     /// It is the narinfo of another path.
@@ -77,9 +78,9 @@ pub enum NarinfoProblem {
     OutsideCache(Box<NarInfo>),
 }
 
-/// Asks a cache for a path's narinfo, and checks that what comes is one, for this path and this store.
+/// Asks a cache for a path's narinfo, and checks that what comes is one that every Nix takes, for this path and this store.
 pub async fn fetch(cache: &dyn BinaryCache, store_dir: &StoreDir, path: &StorePath) -> Answer<NarInfo> {
-    sound(path, probe(cache, store_dir, path).await)
+    sound(path, probe(cache, store_dir, path, Syntax::EVERY_NIX).await)
 }
 
 /// A narinfo with a problem is no narinfo.
@@ -95,20 +96,23 @@ pub async fn probe(
     cache: &dyn BinaryCache,
     store_dir: &StoreDir,
     path: &StorePath,
+    syntax: Syntax,
 ) -> Answer<Result<NarInfo, NarinfoProblem>> {
-    let answer = cache.get(&object_name(path), nix_narinfo::MAX_NARINFO_SIZE).await;
-    answer.map(|body| check(&body, store_dir, path))
+    let answer = cache.get(&object_name(path), syntax.limit()).await;
+    answer.map(|body| check(&body, store_dir, path, syntax))
 }
 
 /// Reads a narinfo that came for `path`.
-fn check(body: &[u8], store_dir: &StoreDir, path: &StorePath) -> Result<NarInfo, NarinfoProblem> {
-    let narinfo = NarInfo::parse_in(store_dir, body).map_err(|error| {
+fn check(
+    body: &[u8],
+    store_dir: &StoreDir,
+    path: &StorePath,
+    syntax: Syntax,
+) -> Result<NarInfo, NarinfoProblem> {
+    let narinfo = syntax.read(store_dir, body).map_err(|reason| {
         let first_line: Vec<u8> = body.iter().copied().take_while(|byte| *byte != b'\n').take(80).collect();
         let first_line = String::from_utf8_lossy(&first_line);
-        NarinfoProblem::Unreadable(format!(
-            "{}; it begins with {first_line:?}",
-            Printable(&error.to_string())
-        ))
+        NarinfoProblem::Unreadable(format!("{}; it begins with {first_line:?}", Printable(&reason)))
     })?;
     if narinfo.store_path() != path {
         return Err(NarinfoProblem::OtherPath(narinfo.store_path().clone()));
@@ -186,7 +190,8 @@ mod tests {
         assert_eq!(names, [key.name(), "a", "b"]);
         assert!(narinfo.has_valid_signature(&store_dir, &[key.trusted()]));
         assert_eq!(narinfo.signatures()[1], signature("a", 1));
-        let again = check(&narinfo.to_canonical_bytes(), &store_dir, &info.path).expect("our own narinfo");
+        let again = check(&narinfo.to_canonical_bytes(), &store_dir, &info.path, Syntax::EVERY_NIX)
+            .expect("our own narinfo");
         assert_eq!(again, narinfo);
     }
 
@@ -197,7 +202,7 @@ mod tests {
         let good = narinfo_of(&info, &stored(), &store_dir, None).expect("a narinfo");
         let text = String::from_utf8(good.to_canonical_bytes()).expect("text");
         let problem = |text: &str, path: &StorePath| {
-            check(text.as_bytes(), &store_dir, path).expect_err("a problem").to_string()
+            check(text.as_bytes(), &store_dir, path, Syntax::EVERY_NIX).expect_err("a problem").to_string()
         };
         assert!(problem("<html>\u{1b}[2J", &info.path).contains("\\u{1b}"));
         assert!(problem(&text, &crate::graph::tests::store_path(2)).contains("it describes"));

@@ -7,6 +7,7 @@ use nix_derivation::{StoreDir, StorePath};
 use nix_narinfo::NarInfo;
 
 use super::narinfo::NarinfoProblem;
+use super::narinfo_syntax::Syntax;
 use super::{Answer, BinaryCache, Words, narinfo};
 use crate::event::{Event, Reporter};
 
@@ -16,7 +17,8 @@ const WIDTH: usize = 64;
 /// After so many questions in a row that nobody answered, a cache is taken to be down.
 const GIVE_UP_AFTER: usize = 3;
 
-/// Asks for each of `paths`, in any order; answers come in the order of `paths`. A narinfo with a problem is broken.
+/// Asks for each of `paths`, in any order; answers come in the order of `paths`. A narinfo with a problem is broken, and so
+/// is one that any Nix would not take.
 ///
 /// What is kept of a narinfo is for `keep` to say, so that thousands of them need not be in memory together. A cache that
 /// goes down is not asked for the rest: see [`ask`].
@@ -27,7 +29,7 @@ pub async fn narinfos<T>(
     reporter: &Reporter,
     mut keep: impl FnMut(NarInfo) -> T,
 ) -> Vec<Answer<T>> {
-    lookup(cache, store_dir, paths, reporter, |place, answer| {
+    lookup(cache, store_dir, paths, Syntax::EVERY_NIX, reporter, |place, answer| {
         narinfo::sound(paths[place], answer).map(&mut keep)
     })
     .await
@@ -40,21 +42,23 @@ pub async fn probe(
     cache: &Arc<dyn BinaryCache>,
     store_dir: &StoreDir,
     paths: &[&StorePath],
+    syntax: Syntax,
     reporter: &Reporter,
 ) -> Vec<Answer<Result<NarInfo, NarinfoProblem>>> {
-    lookup(cache, store_dir, paths, reporter, |_, answer| answer).await
+    lookup(cache, store_dir, paths, syntax, reporter, |_, answer| answer).await
 }
 
 async fn lookup<T>(
     cache: &Arc<dyn BinaryCache>,
     store_dir: &StoreDir,
     paths: &[&StorePath],
+    syntax: Syntax,
     reporter: &Reporter,
     mut keep: impl FnMut(usize, Answer<Result<NarInfo, NarinfoProblem>>) -> Answer<T>,
 ) -> Vec<Answer<T>> {
     let url = cache.url().to_string();
     reporter.emit(Event::LookupStarted { cache: url.clone(), paths: paths.len() });
-    let questions = paths.iter().map(|path| narinfo::probe(cache.as_ref(), store_dir, path));
+    let questions = paths.iter().map(|path| narinfo::probe(cache.as_ref(), store_dir, path, syntax));
     let mut held = 0;
     let answers = ask(questions, |place, answer| {
         reporter.emit(Event::LookupAnswered { cache: url.clone() });

@@ -21,6 +21,7 @@ mod house;
 mod http_faults;
 mod installables;
 mod kills;
+mod narinfo_syntax;
 mod plans;
 mod progress;
 mod secrets;

@@ -12,10 +12,12 @@ use super::outcome::{CacheReport, CacheStatus};
 use crate::audit::{CacheAnswer, CacheState, Nar, Offer};
 use crate::cache::measured::Measured;
 use crate::cache::narinfo::{self, NarinfoProblem, nar_object};
+use crate::cache::narinfo_syntax::Syntax;
 use crate::cache::{self, Answer, BinaryCache, CacheInfoError, CacheUrl, CacheUrlError, Words, presence};
 use crate::event::Reporter;
+use crate::jobs::local_nix::LocalNix;
 use crate::net::{HttpError, HttpSettings};
-use crate::nix::{Settings, TrustSettings};
+use crate::nix::{Implementation, Settings, TrustSettings, Version};
 
 /// How many NARs are looked for at a time.
 const WIDTH: usize = 64;
@@ -56,14 +58,21 @@ pub(super) struct AuditedCache {
     status: CacheStatus,
     words: Option<String>,
     cache: Option<Arc<Measured>>,
+    syntax: Syntax,
 }
 
 /// Opens the caches and puts them into the order in which Nix asks them.
 pub(super) async fn open(
     named: &[Named],
-    store_dir: &StoreDir,
+    local: &LocalNix,
     http: &Arc<HttpSettings>,
 ) -> Result<Vec<AuditedCache>, HttpError> {
+    let store_dir = &local.settings.store_dir;
+    let nix = local.store.nix();
+    // Lix keeps reading signatures as text.
+    let strict_signatures =
+        nix.implementation() != Implementation::Lix && nix.version() >= Version { major: 2, minor: 34 };
+    let syntax = Syntax::one_nix(strict_signatures);
     // Nix too takes the same store once.
     let mut distinct: Vec<&Named> = Vec::new();
     for one in named {
@@ -75,7 +84,7 @@ pub(super) async fn open(
             distinct.push(one);
         }
     }
-    let opened = join_all(distinct.into_iter().map(|named| open_one(named, store_dir, http))).await;
+    let opened = join_all(distinct.into_iter().map(|named| open_one(named, store_dir, syntax, http))).await;
     let mut caches = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
     // Nix's sort is stable too: of equal priorities, the first named is asked first.
     caches.sort_by_key(|cache| cache.priority);
@@ -85,6 +94,7 @@ pub(super) async fn open(
 async fn open_one(
     named: &Named,
     store_dir: &StoreDir,
+    syntax: Syntax,
     http: &Arc<HttpSettings>,
 ) -> Result<AuditedCache, HttpError> {
     let url = match named {
@@ -96,6 +106,7 @@ async fn open_one(
                 status: CacheStatus::Unsupported,
                 words: Some((*why).to_owned()),
                 cache: None,
+                syntax,
             });
         }
     };
@@ -126,6 +137,7 @@ async fn open_one(
         status,
         words,
         cache: Some(measured),
+        syntax,
     })
 }
 
@@ -172,7 +184,7 @@ impl AuditedCache {
         };
         let asked: Arc<dyn BinaryCache> = Arc::<Measured>::clone(cache);
         let questions: Vec<&StorePath> = paths.iter().collect();
-        let narinfos = presence::probe(&asked, &settings.store_dir, &questions, reporter).await;
+        let narinfos = presence::probe(&asked, &settings.store_dir, &questions, self.syntax, reporter).await;
         let trusts_cache = cache.url().is_trusted() || !settings.trust.require_signatures;
         let answers = narinfos.into_iter().map(|answer| {
             let (asked, trust) = (Arc::clone(&asked), &settings.trust);

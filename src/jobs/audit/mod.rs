@@ -87,7 +87,7 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
     }
     let http = local.with_logins(request.http.clone(), reporter);
     reporter.emit(Event::Step { what: "asking the caches who they are".to_owned() });
-    let caches = caches::open(&named, &local.settings.store_dir, &http).await?;
+    let caches = caches::open(&named, &local, &http).await?;
     let view = view(request, &local, &graph, &targets, &caches).await?;
     let facts = ask(request, &local, &graph, &view, &caches, reporter).await;
     if request.scope == Scope::Runtime {
