@@ -1,6 +1,6 @@
 //! Asking a cache for many paths at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
 use nix_derivation::{StoreDir, StorePath};
@@ -17,19 +17,57 @@ const WIDTH: usize = 64;
 /// After so many questions in a row that nobody answered, a cache is taken to be down.
 const GIVE_UP_AFTER: usize = 3;
 
+/// Whether a cache is down, as far as was seen: one for each cache, for as long as it shall not be asked again.
+///
+/// When three questions in a row (in the order in which they end) are not answered, the cache is down and stays so: every
+/// further question gets the same [`Answer::Unreachable`], so that a dead cache costs one wait and not one a path, however
+/// often it is turned to.
+#[derive(Debug, Default)]
+pub struct Breaker(Mutex<Unanswered>);
+
+/// The questions that nobody answered, since the last one that somebody did.
+#[derive(Debug, Default)]
+struct Unanswered {
+    count: usize,
+    last: Option<Words>,
+}
+
+impl Breaker {
+    /// What the cache said last, if it is down.
+    pub fn down(&self) -> Option<Words> {
+        let unanswered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        unanswered.last.clone().filter(|_| unanswered.count >= GIVE_UP_AFTER)
+    }
+
+    /// Takes note of an answer.
+    fn note<T>(&self, answer: &Answer<T>) {
+        let mut unanswered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Answer::Unreachable(words) => {
+                unanswered.count += 1;
+                unanswered.last = Some(words.clone());
+            }
+            // Whoever found it down before keeps being right.
+            _ if unanswered.count >= GIVE_UP_AFTER => {}
+            _ => *unanswered = Unanswered::default(),
+        }
+    }
+}
+
 /// Asks for each of `paths`, in any order; answers come in the order of `paths`. A narinfo with a problem is broken, and so
 /// is one that any Nix would not take.
 ///
 /// What is kept of a narinfo is for `keep` to say, so that thousands of them need not be in memory together. A cache that
-/// goes down is not asked for the rest: see [`ask`].
+/// goes down is not asked for the rest: see [`Breaker`].
 pub async fn narinfos<T>(
     cache: &Arc<dyn BinaryCache>,
+    breaker: &Breaker,
     store_dir: &StoreDir,
     paths: &[&StorePath],
     reporter: &Reporter,
     mut keep: impl FnMut(NarInfo) -> T,
 ) -> Vec<Answer<T>> {
-    lookup(cache, store_dir, paths, Syntax::EVERY_NIX, reporter, |place, answer| {
+    lookup(cache, breaker, store_dir, paths, Syntax::EVERY_NIX, reporter, |place, answer| {
         narinfo::sound(paths[place], answer).map(&mut keep)
     })
     .await
@@ -37,19 +75,21 @@ pub async fn narinfos<T>(
 
 /// Asks for each of `paths`, in any order; answers come in the order of `paths`, with what is wrong with a narinfo.
 ///
-/// A cache that goes down is not asked for the rest: see [`ask`].
+/// A cache that goes down is not asked for the rest: see [`Breaker`].
 pub async fn probe(
     cache: &Arc<dyn BinaryCache>,
+    breaker: &Breaker,
     store_dir: &StoreDir,
     paths: &[&StorePath],
     syntax: Syntax,
     reporter: &Reporter,
 ) -> Vec<Answer<Result<NarInfo, NarinfoProblem>>> {
-    lookup(cache, store_dir, paths, syntax, reporter, |_, answer| answer).await
+    lookup(cache, breaker, store_dir, paths, syntax, reporter, |_, answer| answer).await
 }
 
 async fn lookup<T>(
     cache: &Arc<dyn BinaryCache>,
+    breaker: &Breaker,
     store_dir: &StoreDir,
     paths: &[&StorePath],
     syntax: Syntax,
@@ -60,7 +100,7 @@ async fn lookup<T>(
     reporter.emit(Event::LookupStarted { cache: url.clone(), paths: paths.len() });
     let questions = paths.iter().map(|path| narinfo::probe(cache.as_ref(), store_dir, path, syntax));
     let mut held = 0;
-    let answers = ask(questions, |place, answer| {
+    let answers = ask(breaker, questions, |place, answer| {
         reporter.emit(Event::LookupAnswered { cache: url.clone() });
         held += usize::from(matches!(answer, Answer::Present(Ok(_))));
         keep(place, answer)
@@ -73,29 +113,22 @@ async fn lookup<T>(
 /// Asks one cache many questions, some at a time. Each answer goes through `keep` as it comes; what is kept is given back in
 /// the order of the questions.
 ///
-/// When three questions in a row (in the order in which they end) are not answered, the cache is down: every further one
-/// gets the same [`Answer::Unreachable`], so that a dead cache costs one wait and not one a path.
+/// When the cache's breaker finds it down, here or before, the rest is answered by that: see [`Breaker`].
 pub async fn ask<U, T, Q: Future<Output = Answer<U>>>(
+    breaker: &Breaker,
     questions: impl ExactSizeIterator<Item = Q>,
     mut keep: impl FnMut(usize, Answer<U>) -> Answer<T>,
 ) -> Vec<Answer<T>> {
     let mut answers: Vec<Option<Answer<T>>> = std::iter::repeat_with(|| None).take(questions.len()).collect();
     let questions = questions.enumerate().map(|(place, question)| async move { (place, question.await) });
     let mut stream = std::pin::pin!(futures_util::stream::iter(questions).buffer_unordered(WIDTH));
-    let mut unanswered = 0;
-    let mut down = Words::from("not asked".to_owned());
-    while let Some((place, answer)) = stream.next().await {
-        if let Answer::Unreachable(reason) = &answer {
-            unanswered += 1;
-            down = reason.clone();
-        } else {
-            unanswered = 0;
-        }
+    while breaker.down().is_none()
+        && let Some((place, answer)) = stream.next().await
+    {
+        breaker.note(&answer);
         answers[place] = Some(keep(place, answer));
-        if unanswered >= GIVE_UP_AFTER {
-            break;
-        }
     }
+    let down = breaker.down().unwrap_or_else(|| "not asked".to_owned().into());
     answers.into_iter().map(|answer| answer.unwrap_or_else(|| Answer::Unreachable(down.clone()))).collect()
 }
 
@@ -110,7 +143,10 @@ mod tests {
     }
 
     /// Asks 1000 questions, which `answer` answers at once; gives how many were asked, and the answers.
-    async fn asked(answer: impl Fn(usize) -> Answer<usize>) -> (usize, Vec<Answer<usize>>) {
+    async fn asked(
+        breaker: &Breaker,
+        answer: impl Fn(usize) -> Answer<usize>,
+    ) -> (usize, Vec<Answer<usize>>) {
         let count = Cell::new(0);
         let questions = (0..1000).map(|place| {
             let (count, answer) = (&count, &answer);
@@ -119,23 +155,41 @@ mod tests {
                 answer(place)
             }
         });
-        let answers = ask(questions, |_, answer| answer).await;
+        let answers = ask(breaker, questions, |_, answer| answer).await;
         (count.get(), answers)
     }
 
     #[tokio::test]
     async fn a_cache_that_goes_down_is_not_asked_for_the_rest() {
-        let (count, answers) = asked(|place| if place < 500 { Answer::Present(place) } else { down() }).await;
+        let breaker = Breaker::default();
+        let answer = |place| if place < 500 { Answer::Present(place) } else { down() };
+        let (count, answers) = asked(&breaker, answer).await;
         assert!((500..=500 + GIVE_UP_AFTER + WIDTH).contains(&count), "{count} questions");
         assert_eq!(answers.len(), 1000);
         assert!(answers[..500].iter().enumerate().all(|(place, answer)| *answer == Answer::Present(place)));
         assert!(answers[500..].iter().all(|answer| *answer == down()));
+        // And is not asked for anything else, though it may be back.
+        let (count, answers) = asked(&breaker, Answer::Present).await;
+        assert_eq!(count, 0);
+        assert!(answers.iter().all(|answer| *answer == down()));
+    }
+
+    #[tokio::test]
+    async fn questions_in_a_row_are_counted_from_one_call_to_the_next() {
+        let breaker = Breaker::default();
+        let question = |answer: Answer<()>| std::future::ready(answer);
+        for answer in [down(), down(), Answer::Absent, down(), down()] {
+            ask(&breaker, std::iter::once(question(answer)), |_, answer| answer).await;
+            assert_eq!(breaker.down(), None);
+        }
+        ask(&breaker, std::iter::once(question(down())), |_, answer| answer).await;
+        assert_eq!(breaker.down(), Some("down".to_owned().into()));
     }
 
     #[tokio::test]
     async fn a_cache_that_answers_now_and_then_is_asked_to_the_end() {
         let answer = |place: usize| if place.is_multiple_of(3) { Answer::Absent } else { down() };
-        let (count, answers) = asked(answer).await;
+        let (count, answers) = asked(&Breaker::default(), answer).await;
         assert_eq!(count, 1000);
         assert!(answers.iter().enumerate().all(|(place, got)| *got == answer(place)));
     }

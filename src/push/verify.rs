@@ -7,7 +7,8 @@ use nix_derivation::{StoreDir, StorePath};
 
 use super::reading::{Distrust, PathId, Reading, Served, Trusted, member};
 use crate::cache::narinfo::is_usable;
-use crate::cache::{Answer, BinaryCache, presence};
+use crate::cache::presence::{self, Breaker};
+use crate::cache::{Answer, BinaryCache};
 use crate::event::{Event, Reporter};
 use crate::graph::PathIndex;
 use crate::text::count;
@@ -73,6 +74,12 @@ pub struct Verification<'a> {
     pub reading: Reading<'a>,
 }
 
+/// Which of the caches went down since reading back began.
+struct Breakers {
+    target: Breaker,
+    upstreams: Vec<Breaker>,
+}
+
 impl Verification<'_> {
     /// Walks from `roots` along the references that the target's own narinfos give, as Nix will.
     ///
@@ -80,11 +87,15 @@ impl Verification<'_> {
     pub async fn run(mut self, roots: &[PathIndex], reporter: &Reporter) -> Verdict {
         reporter.emit(Event::VerifyStarted { target: self.target.url().to_string() });
         let mut verdict = Verdict::default();
+        let down = Breakers {
+            target: Breaker::default(),
+            upstreams: self.upstreams.iter().map(|_| Breaker::default()).collect(),
+        };
         let mut level: Vec<PathId> = roots.iter().copied().map(member).collect();
         let mut seen: HashSet<PathId> = level.iter().copied().collect();
         let mut walked = Vec::new();
         while !level.is_empty() {
-            self.ask(&level, reporter, &mut verdict).await;
+            self.ask(&level, &down, reporter, &mut verdict).await;
             let mut next = Vec::new();
             for id in level {
                 let Some(served) = self.reading.served(id) else { continue };
@@ -104,12 +115,12 @@ impl Verification<'_> {
                 break;
             }
         }
-        self.check_nars(&walked, &mut verdict).await;
+        self.check_nars(&walked, &down.target, &mut verdict).await;
         verdict
     }
 
     /// Asks for the narinfos that nobody has read yet.
-    async fn ask(&mut self, level: &[PathId], reporter: &Reporter, verdict: &mut Verdict) {
+    async fn ask(&mut self, level: &[PathId], down: &Breakers, reporter: &Reporter, verdict: &mut Verdict) {
         let is_upstream =
             |id: PathId| self.reading.index(id).is_some_and(|index| self.served_upstream.contains(&index));
         let is_open = |id: &PathId| self.reading.served(*id).is_none() && !is_upstream(*id);
@@ -118,7 +129,8 @@ impl Verification<'_> {
             level.iter().copied().filter(is_open).map(|id| self.reading.path(id).clone()).collect();
         let paths: Vec<&StorePath> = asked.iter().collect();
         let keep = |narinfo| self.reading.take(&narinfo);
-        let answers = presence::narinfos(self.target, self.store_dir, &paths, reporter, keep).await;
+        let answers =
+            presence::narinfos(self.target, &down.target, self.store_dir, &paths, reporter, keep).await;
         let mut missing = Vec::new();
         for (path, answer) in paths.into_iter().zip(answers) {
             match answer {
@@ -126,17 +138,23 @@ impl Verification<'_> {
                 answer => verdict.add_answer(&narinfo_words(path), &answer),
             }
         }
-        self.look_upstream(missing, reporter, verdict).await;
+        self.look_upstream(missing, down, reporter, verdict).await;
     }
 
     /// Looks whether an upstream serves what the target does not have.
-    async fn look_upstream(&self, mut missing: Vec<&StorePath>, reporter: &Reporter, verdict: &mut Verdict) {
-        for (upstream, trusted) in self.upstreams {
+    async fn look_upstream(
+        &self,
+        mut missing: Vec<&StorePath>,
+        down: &Breakers,
+        reporter: &Reporter,
+        verdict: &mut Verdict,
+    ) {
+        for ((upstream, trusted), down) in self.upstreams.iter().zip(&down.upstreams) {
             if missing.is_empty() {
                 return;
             }
             let keep = |narinfo| is_usable(&narinfo, &trusted.keys, trusted.whole_cache);
-            let answers = presence::narinfos(upstream, self.store_dir, &missing, reporter, keep).await;
+            let answers = presence::narinfos(upstream, down, self.store_dir, &missing, reporter, keep).await;
             verdict.inconclusive |= answers.iter().any(|answer| matches!(answer, Answer::Unreachable(_)));
             let open = missing.iter().zip(&answers).filter(|(_, answer)| **answer != Answer::Present(true));
             missing = open.map(|(path, _)| *path).collect();
@@ -147,11 +165,11 @@ impl Verification<'_> {
     }
 
     /// Looks whether each NAR is there with the size that its narinfo says.
-    async fn check_nars(&self, ids: &[PathId], verdict: &mut Verdict) {
+    async fn check_nars(&self, ids: &[PathId], down: &Breaker, verdict: &mut Verdict) {
         let narinfos: Vec<(PathId, &Served)> =
             ids.iter().filter_map(|id| Some((*id, self.reading.served(*id)?))).collect();
         let questions = narinfos.iter().map(|(_, served)| self.target.size(&served.nar));
-        let answers = presence::ask(questions, |_, answer| answer).await;
+        let answers = presence::ask(down, questions, |_, answer| answer).await;
         for ((id, served), answer) in narinfos.into_iter().zip(answers) {
             let what = format!("the NAR of {}", self.reading.path(id).to_basename());
             match (answer, served.file_size) {

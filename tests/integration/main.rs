@@ -14,6 +14,7 @@ mod support;
 
 mod audit;
 mod audit_agrees;
+mod audit_down;
 mod bad_input;
 mod damage;
 mod fetch_back;

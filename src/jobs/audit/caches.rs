@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use nix_derivation::{StoreDir, StorePath};
 use nix_narinfo::NarInfo;
@@ -13,14 +12,15 @@ use crate::audit::{CacheAnswer, CacheState, Nar, Offer};
 use crate::cache::measured::Measured;
 use crate::cache::narinfo::{self, NarinfoProblem, nar_object};
 use crate::cache::narinfo_syntax::Syntax;
-use crate::cache::{self, Answer, BinaryCache, CacheInfoError, CacheUrl, CacheUrlError, Words, presence};
+use crate::cache::presence::{self, Breaker};
+use crate::cache::{self, Answer, BinaryCache, CacheInfoError, CacheUrl, CacheUrlError, ObjectName, Words};
 use crate::event::Reporter;
 use crate::jobs::local_nix::LocalNix;
-use crate::net::{HttpError, HttpSettings};
+use crate::net::{HttpError, HttpSettings, Retry};
 use crate::nix::{Implementation, Settings, TrustSettings, Version};
 
-/// How many NARs are looked for at a time.
-const WIDTH: usize = 64;
+/// How often a request is sent at most. An audit only tells: what does not answer is told as that, not waited for.
+const ATTEMPTS: u32 = 3;
 
 /// A cache as it is written in Nix's settings or on the command line.
 #[derive(Clone, Debug)]
@@ -59,6 +59,7 @@ pub(super) struct AuditedCache {
     words: Option<String>,
     cache: Option<Arc<Measured>>,
     syntax: Syntax,
+    breaker: Breaker,
 }
 
 /// Opens the caches and puts them into the order in which Nix asks them.
@@ -73,6 +74,9 @@ pub(super) async fn open(
     let strict_signatures =
         nix.implementation() != Implementation::Lix && nix.version() >= Version { major: 2, minor: 34 };
     let syntax = Syntax::one_nix(strict_signatures);
+    let mut http = HttpSettings::clone(http);
+    http.retry = Retry { attempts: http.retry.attempts.min(ATTEMPTS), ..http.retry };
+    let http = Arc::new(http);
     // Nix too takes the same store once.
     let mut distinct: Vec<&Named> = Vec::new();
     for one in named {
@@ -84,7 +88,7 @@ pub(super) async fn open(
             distinct.push(one);
         }
     }
-    let opened = join_all(distinct.into_iter().map(|named| open_one(named, store_dir, syntax, http))).await;
+    let opened = join_all(distinct.into_iter().map(|named| open_one(named, store_dir, syntax, &http))).await;
     let mut caches = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
     // Nix's sort is stable too: of equal priorities, the first named is asked first.
     caches.sort_by_key(|cache| cache.priority);
@@ -107,11 +111,12 @@ async fn open_one(
                 words: Some((*why).to_owned()),
                 cache: None,
                 syntax,
+                breaker: Breaker::default(),
             });
         }
     };
     let measured = Arc::new(Measured::new(cache::open(url, http)?));
-    let body = measured.get(&cache::ObjectName::cache_info(), cache::CacheInfo::LIMIT).await;
+    let body = measured.get(&ObjectName::cache_info(), cache::CacheInfo::LIMIT).await;
     let is_directory = matches!(url.location(), cache::Location::Directory(_));
     let (status, words, priority) = match body.map(|body| cache::CacheInfo::parse(&body)) {
         Answer::Present(Ok(info)) if info.store_dir != store_dir.as_str() => {
@@ -138,6 +143,7 @@ async fn open_one(
         words,
         cache: Some(measured),
         syntax,
+        breaker: Breaker::default(),
     })
 }
 
@@ -161,11 +167,15 @@ impl AuditedCache {
     /// How it did.
     pub(super) fn report(&self) -> CacheReport {
         let health = self.cache.as_ref().map(|cache| cache.health()).unwrap_or_default();
+        let (status, words) = match self.breaker.down() {
+            Some(words) => (CacheStatus::Unreachable, Some(format!("it stopped answering: {words}"))),
+            None => (self.status, self.words.clone()),
+        };
         CacheReport {
             url: self.url.clone(),
             priority: self.priority,
-            status: self.status,
-            words: self.words.clone(),
+            status,
+            words,
             requests: health.requests,
             median_seconds: health.median.map(|median| median.as_secs_f64()),
         }
@@ -184,28 +194,59 @@ impl AuditedCache {
         };
         let asked: Arc<dyn BinaryCache> = Arc::<Measured>::clone(cache);
         let questions: Vec<&StorePath> = paths.iter().collect();
-        let narinfos = presence::probe(&asked, &settings.store_dir, &questions, self.syntax, reporter).await;
+        let narinfos =
+            presence::probe(&asked, &self.breaker, &settings.store_dir, &questions, self.syntax, reporter)
+                .await;
         let trusts_cache = cache.url().is_trusted() || !settings.trust.require_signatures;
-        let answers = narinfos.into_iter().map(|answer| {
-            let (asked, trust) = (Arc::clone(&asked), &settings.trust);
-            async move { judged(&asked, answer, trust, trusts_cache, looks_for_nars).await }
-        });
-        futures_util::stream::iter(answers).buffered(WIDTH).collect().await
+        let (mut answers, mut nars) = (Vec::new(), Vec::new());
+        for (place, answer) in narinfos.into_iter().enumerate() {
+            let (answer, nar) = judged(answer, &settings.trust, trusts_cache);
+            answers.push(answer);
+            nars.extend(nar.filter(|_| looks_for_nars).map(|nar| (place, nar)));
+        }
+        let questions = nars.iter().map(|(_, nar)| cache.size(&nar.name));
+        let found = presence::ask(&self.breaker, questions, |_, answer| answer).await;
+        for ((place, nar), found) in nars.iter().zip(found) {
+            if let CacheAnswer::Offer(offer) = &mut answers[*place] {
+                offer.nar = nar.found(found);
+            }
+        }
+        answers
     }
 }
 
-/// What an answer is worth, by Nix's keys; with a look at the NAR where that is wanted.
-async fn judged(
-    cache: &Arc<dyn BinaryCache>,
+/// A NAR that is worth a look.
+struct Promised {
+    name: ObjectName,
+    size: Option<u64>,
+}
+
+impl Promised {
+    /// What it is, by what the cache answered about its size.
+    fn found(&self, answer: Answer<Option<u64>>) -> Nar {
+        match (answer, self.size) {
+            (Answer::Present(Some(found)), Some(expected)) if found != expected => {
+                Nar::WrongSize { found, expected }
+            }
+            (Answer::Present(_), _) => Nar::There,
+            // Nix takes 403 for absent here too (`FileTransfer::Forbidden` in `http-binary-cache-store.cc`).
+            (Answer::Absent | Answer::Denied(Words { status: Some(403), .. }), _) => Nar::Missing,
+            (Answer::Denied(Words { status, text: words }), _) => Nar::Refused { status, words },
+            (Answer::Broken(words) | Answer::Unreachable(words), _) => Nar::Unknown(words.text),
+        }
+    }
+}
+
+/// What an answer is worth, by Nix's keys, and the NAR that Nix would then fetch.
+fn judged(
     answer: Answer<Result<NarInfo, NarinfoProblem>>,
     trust: &TrustSettings,
     trusts_cache: bool,
-    looks_for_nars: bool,
-) -> CacheAnswer {
+) -> (CacheAnswer, Option<Promised>) {
     let denied = |Words { status, text: words }| CacheAnswer::Denied { status, words };
     let broken = |Words { status, text: words }| CacheAnswer::Broken { status, words };
     let unreachable = |Words { status, text: words }| CacheAnswer::Unreachable { status, words };
-    match answer {
+    let answer = match answer {
         Answer::Absent => CacheAnswer::Absent,
         Answer::Denied(words) => denied(words),
         Answer::Broken(words) => broken(words),
@@ -217,13 +258,13 @@ async fn judged(
             CacheAnswer::Offer(offer(&narinfo, trust, trusts_cache, Nar::Unknown(words)))
         }
         Answer::Present(Ok(narinfo)) => {
-            let mut offer = offer(&narinfo, trust, trusts_cache, Nar::NotChecked);
-            if looks_for_nars && offer.trust.is_enough() {
-                offer.nar = look_for_nar(cache, &narinfo).await;
-            }
-            CacheAnswer::Offer(offer)
+            let offer = offer(&narinfo, trust, trusts_cache, Nar::NotChecked);
+            let nar = nar_object(&narinfo).filter(|_| offer.trust.is_enough());
+            let nar = nar.map(|name| Promised { name, size: narinfo.file_size() });
+            return (CacheAnswer::Offer(offer), nar);
         }
-    }
+    };
+    (answer, None)
 }
 
 fn offer(narinfo: &NarInfo, trust: &TrustSettings, trusts_cache: bool, nar: Nar) -> Offer {
@@ -238,19 +279,5 @@ fn offer(narinfo: &NarInfo, trust: &TrustSettings, trusts_cache: bool, nar: Nar)
         nar,
         download_bytes: narinfo.file_size(),
         unpack_bytes: narinfo.nar_size(),
-    }
-}
-
-async fn look_for_nar(cache: &Arc<dyn BinaryCache>, narinfo: &NarInfo) -> Nar {
-    let Some(name) = nar_object(narinfo) else { return Nar::NotChecked };
-    match (cache.size(&name).await, narinfo.file_size()) {
-        (Answer::Present(Some(found)), Some(expected)) if found != expected => {
-            Nar::WrongSize { found, expected }
-        }
-        (Answer::Present(_), _) => Nar::There,
-        // Nix takes 403 for absent here too (`FileTransfer::Forbidden` in `http-binary-cache-store.cc`).
-        (Answer::Absent | Answer::Denied(Words { status: Some(403), .. }), _) => Nar::Missing,
-        (Answer::Denied(Words { status, text: words }), _) => Nar::Refused { status, words },
-        (Answer::Broken(words) | Answer::Unreachable(words), _) => Nar::Unknown(words.text),
     }
 }

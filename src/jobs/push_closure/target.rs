@@ -12,7 +12,7 @@ use crate::cache::local::LocalCache;
 use crate::cache::signing::is_readable_by_others;
 use crate::cache::{
     self, Answer, BinaryCache, CacheInfo, CacheUrl, Location, ObjectName, SigningKey, cache_info, narinfo,
-    presence,
+    presence::{self, Breaker},
 };
 use crate::event::{Event, Reporter};
 use crate::graph::{Closure, PathIndex};
@@ -278,7 +278,10 @@ impl<'a> TargetPush<'a> {
         keep: impl FnMut(NarInfo) -> T,
     ) -> Vec<(PathIndex, Answer<T>)> {
         let paths: Vec<&StorePath> = indices.iter().map(|index| &self.closure.info(*index).path).collect();
-        let answers = presence::narinfos(cache, self.local.store.dir(), &paths, self.reporter, keep).await;
+        // Once a phase: a push takes long enough for a cache to come back.
+        let breaker = Breaker::default();
+        let store_dir = self.local.store.dir();
+        let answers = presence::narinfos(cache, &breaker, store_dir, &paths, self.reporter, keep).await;
         indices.iter().copied().zip(answers).collect()
     }
 
