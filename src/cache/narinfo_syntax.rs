@@ -142,12 +142,14 @@ impl Fields {
         if self.nar_size == 0 {
             return Err(missing("NarSize"));
         }
-        let text = |name: &str, value: Vec<u8>| {
-            String::from_utf8(value).map_err(|_| format!("Nix may take it, but this program no such {name}"))
-        };
-        let compression = Compression::parse(&text("Compression", self.compression)?);
-        NarInfo::builder_in(store_dir.clone(), store_path, text("URL", self.url)?, nar_hash, self.nar_size)
-            .compression(compression)
+        // `NarInfo` has no place for a blank at the beginning, nor for other bytes than text. Such a URL names no object that we
+        // would ask for, which must stay so; how a NAR is compressed is not looked at.
+        let url = String::from_utf8_lossy(&self.url);
+        let url =
+            url.strip_prefix(char::is_whitespace).map(|rest| format!("%20{rest}")).unwrap_or(url.into());
+        let compression = String::from_utf8_lossy(&self.compression);
+        NarInfo::builder_in(store_dir.clone(), store_path, url, nar_hash, self.nar_size)
+            .compression(Compression::parse(compression.trim_ascii()))
             .references(self.references)
             .deriver(self.deriver)
             .signatures(self.signatures)
