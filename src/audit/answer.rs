@@ -137,6 +137,8 @@ pub enum Nar {
     },
     /// It could not be looked for.
     Unknown(String),
+    /// Nix would follow the narinfo further than this program does.
+    NotFollowed(String),
 }
 
 impl Nar {

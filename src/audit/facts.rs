@@ -161,7 +161,7 @@ impl<'a> Facts<'a> {
                 let strangers =
                     references.iter().filter(|reference| !self.ids.contains_key(*reference)).count();
                 if self.strangers + strangers > self.graph.len() + STRANGERS {
-                    offer.nar = Nar::Unknown(TOO_MANY.to_owned());
+                    offer.nar = Nar::NotFollowed(TOO_MANY.to_owned());
                     return Vec::new();
                 }
                 self.strangers += strangers;

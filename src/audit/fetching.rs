@@ -181,7 +181,9 @@ impl Simulation<'_, '_> {
                 Nar::NotChecked | Nar::There => return Fetch::Done,
                 Nar::Missing => {}
                 Nar::Refused { status: Some(status), .. } if self.rules.absent_statuses.contains(status) => {}
-                Nar::WrongSize { .. } | Nar::Refused { .. } | Nar::Unknown(_) => fetch_failed = true,
+                Nar::WrongSize { .. } | Nar::Refused { .. } | Nar::Unknown(_) | Nar::NotFollowed(_) => {
+                    fetch_failed = true;
+                }
             }
         }
         match (lookup_failed, fetch_failed) {

@@ -51,7 +51,8 @@ impl Holdings {
         };
         match answer {
             CacheAnswer::Offer(offer) if answer.usable().is_some() => {
-                let own = if matches!(offer.nar, Nar::Unknown(_) | Nar::Refused { .. }) {
+                let own = if matches!(offer.nar, Nar::Unknown(_) | Nar::NotFollowed(_) | Nar::Refused { .. })
+                {
                     Holding::Unknown
                 } else {
                     Holding::Yes

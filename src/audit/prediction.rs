@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::CacheAnswer;
 use super::facts::{CacheState, Facts};
 use super::rules::Rules;
 use super::simulation::{Course, Simulation};
+use super::{CacheAnswer, Nar};
 use crate::graph::DerivationIndex;
 
 /// Nix's settings, as far as they decide what it fetches and what it builds.
@@ -87,7 +87,11 @@ fn outlooks(facts: &Facts<'_>, rules: Rules, settings: NixSettings, is_ignored: 
     let may_lose_outputs = rules.loses_outputs && simulation.is_built_beside_a_valid_output();
     let may_be_fetched_late = simulation.may_be_fetched_late();
     let may_not_fail = simulation.may_not_fail(&may_be_fetched_late);
-    let may_be_elsewhere = facts.view.caches.contains(&CacheState::Unknown);
+    let is_followed = |id| {
+        let answers: &[CacheAnswer] = facts.answers(id).unwrap_or_default();
+        answers.iter().filter_map(CacheAnswer::offer).all(|offer| !matches!(offer.nar, Nar::NotFollowed(_)))
+    };
+    let may_be_elsewhere = facts.view.caches.contains(&CacheState::Unknown) || !facts.ids().all(is_followed);
     let mut outlooks = Vec::with_capacity(facts.graph.len());
     // What a derivation is built from that may not be built at all is not known either.
     let mut is_uncertain = vec![false; facts.graph.len()];

@@ -343,6 +343,10 @@ impl Search<'_, '_> {
                         evidence.words = Some(format!("its NAR could not be looked for: {words}"));
                         Reason::CacheUnreachable
                     }
+                    (_, Nar::NotFollowed(words)) => {
+                        evidence.words = Some(words.clone());
+                        Reason::CacheUnreachable
+                    }
                     (_, Nar::Refused { status, words }) => {
                         evidence.status = *status;
                         evidence.words = Some(format!("its NAR may not be read: {words}"));

@@ -255,7 +255,7 @@ fn judged(
         Answer::Present(Err(NarinfoProblem::OtherPath(path))) => CacheAnswer::OtherPath(path),
         Answer::Present(Err(NarinfoProblem::OutsideCache(narinfo))) => {
             let words = "its URL leads out of the cache, where this program does not follow".to_owned();
-            CacheAnswer::Offer(offer(&narinfo, trust, trusts_cache, Nar::Unknown(words)))
+            CacheAnswer::Offer(offer(&narinfo, trust, trusts_cache, Nar::NotFollowed(words)))
         }
         Answer::Present(Ok(narinfo)) => {
             let offer = offer(&narinfo, trust, trusts_cache, Nar::NotChecked);
