@@ -115,7 +115,7 @@ impl Fields {
             b"Deriver" if value != b"unknown-deriver" => self.deriver = Some(base_name(value)?),
             b"Sig" => match signature(value) {
                 Some(signature) => self.signatures.push(signature),
-                None if strict_signatures => return Err("no signature"),
+                None if strict_signatures && !is_signature(value) => return Err("no signature"),
                 // Of no key, or of one whose name is known: then it is a bad one.
                 None => self.signatures.extend(bad_signature(value)),
             },
@@ -235,6 +235,13 @@ fn content_address(value: &[u8]) -> Option<CAHash> {
 fn signature(value: &[u8]) -> Option<NixSignature> {
     let (name, encoded) = split_signature(value)?;
     NixSignature::from_bytes(name, &base64(encoded)?).ok()
+}
+
+/// Whether Nix takes a text for a signature (`parseColonBase64` in `src/libutil/signature/local-keys.cc`), be its name one
+/// that no key has.
+fn is_signature(value: &[u8]) -> bool {
+    let colon = value.iter().position(|byte| *byte == b':').filter(|colon| *colon > 0);
+    colon.and_then(|colon| base64(&value[colon + 1..])).is_some_and(|bytes| !bytes.is_empty())
 }
 
 /// What is kept of a signature that cannot be read, where it has a name.

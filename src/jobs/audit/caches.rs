@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use nix_derivation::{StoreDir, StorePath};
-use nix_narinfo::NarInfo;
+use nix_narinfo::{Compression, NarInfo};
 
 use super::outcome::{CacheReport, CacheStatus};
 use crate::audit::{CacheAnswer, CacheState, Nar, Offer};
@@ -215,6 +215,13 @@ impl AuditedCache {
     }
 }
 
+/// Whether Nix may not know how to unpack this (`makeDecompressionSink` in `src/libutil/compression.cc`, and libarchive's
+/// filters).
+fn is_odd(compression: &Compression) -> bool {
+    const KNOWN: [&str; 9] = ["br", "compress", "grzip", "gzip", "lrzip", "lz4", "lzip", "lzma", "lzop"];
+    matches!(compression, Compression::Other(name) if !KNOWN.contains(&name.as_str()))
+}
+
 /// A NAR that is worth a look.
 struct Promised {
     name: ObjectName,
@@ -255,6 +262,11 @@ fn judged(
         Answer::Present(Err(NarinfoProblem::OtherPath(path))) => CacheAnswer::OtherPath(path),
         Answer::Present(Err(NarinfoProblem::OutsideCache(narinfo))) => {
             let words = "its URL leads out of the cache, where this program does not follow".to_owned();
+            CacheAnswer::Offer(offer(&narinfo, trust, trusts_cache, Nar::NotFollowed(words)))
+        }
+        Answer::Present(Ok(narinfo)) if is_odd(narinfo.compression()) => {
+            let name = crate::text::Printable(narinfo.compression().as_str()).to_string();
+            let words = format!("its NAR is compressed by {name:?}, which this program does not know");
             CacheAnswer::Offer(offer(&narinfo, trust, trusts_cache, Nar::NotFollowed(words)))
         }
         Answer::Present(Ok(narinfo)) => {
