@@ -399,13 +399,22 @@ fn write_everything(text: &mut String, outcome: &AuditReport, palette: Palette) 
             writeln!(text, "    also: {}", also.reason.text().id)?;
         }
         for output in derivation.outputs.iter().filter(|output| output.wanted) {
-            let answers: Vec<String> =
-                output.answers.iter().map(|answer| format!("{} {}", answer.cache, answer.answer)).collect();
+            let answers: Vec<String> = output
+                .answers
+                .iter()
+                .map(|answer| {
+                    let status = answer.status.map(|status| format!(" ({status})")).unwrap_or_default();
+                    format!("{} {}{status}", answer.cache, answer.answer)
+                })
+                .collect();
             let path = output.path.as_deref().unwrap_or("known only after building");
             writeln!(text, "    {}: {path}  {}", output.name, answers.join(", "))?;
         }
         for cause in &derivation.caused_by {
             writeln!(text, "    because of {cause}")?;
+        }
+        if derivation.role == Role::None {
+            write_fix(text, derivation, palette)?;
         }
     }
     writeln!(text, "\naudited in {}", duration(outcome.elapsed))
