@@ -29,10 +29,15 @@ impl Need {
     }
 
     fn want(&mut self, output: usize) -> bool {
-        let Err(place) = self.outputs.binary_search(&output) else { return false };
-        self.outputs.insert(place, output);
-        true
+        want(&mut self.outputs, output)
     }
+}
+
+/// Adds an output to those that are wanted, which stay in order; whether it is new among them.
+pub(super) fn want(outputs: &mut Vec<usize>, output: usize) -> bool {
+    let Err(place) = outputs.binary_search(&output) else { return false };
+    outputs.insert(place, output);
+    true
 }
 
 /// The needs of each derivation, by its index.

@@ -51,13 +51,12 @@ impl Prediction {
 /// Predicts what Nix does by the rules of its version.
 pub fn predict(facts: &Facts<'_>, rules: Rules, settings: NixSettings) -> Prediction {
     let none = vec![false; facts.view.caches.len()];
-    let first = outlooks(facts, rules, settings, none);
+    let mut first = outlooks(facts, rules, settings, none);
     // With `fallback`, a cache that fails once is not asked again for a minute. What was asked before that is chance.
     let failing = failing_caches(facts);
     if !settings.fallback || !failing.contains(&true) {
         return first;
     }
-    let mut first = first;
     let second = outlooks(facts, rules, settings, failing);
     for (outlook, other) in first.outlooks.iter_mut().zip(second.outlooks) {
         if *outlook != other || (rules.aborts_at_disabled_cache && outlook.is_some()) {
@@ -111,12 +110,11 @@ fn outlooks(facts: &Facts<'_>, rules: Rules, settings: NixSettings, is_ignored: 
             Course::Unknown => Some(Outlook::Unknown),
             Course::Fails | Course::Stops => Some(Outlook::Fail),
             Course::Made | Course::Built if simulation.fails_in_part(index) => Some(Outlook::Fail),
-            Course::Built if simulation.is_raced_for(index) => Some(Outlook::Unknown),
             Course::Built => Some(Outlook::Build),
             Course::MadeLater => Some(Outlook::BuildThenFetch),
             Course::Untouched | Course::Made => simulation.is_fetched(index).then_some(Outlook::Fetch),
         };
-        let is_target = facts.view.targets.iter().any(|(target, _)| *target == index);
+        let is_target = || facts.view.targets.iter().any(|(target, _)| *target == index);
         outlooks.push(match outlook {
             // Somebody else may have it: then it is fetched, and nothing below it is built.
             Some(Outlook::Build | Outlook::BuildThenFetch | Outlook::Fail) if may_be_elsewhere => {
@@ -125,7 +123,7 @@ fn outlooks(facts: &Facts<'_>, rules: Rules, settings: NixSettings, is_ignored: 
             Some(_) if uncertain || may_lose_outputs => Some(Outlook::Unknown),
             // How far Nix comes before it stops is chance.
             Some(Outlook::Fail) => Some(Outlook::Fail),
-            Some(_) if simulation.stops && is_target => Some(Outlook::Fail),
+            Some(_) if simulation.stops && is_target() => Some(Outlook::Fail),
             Some(_) if simulation.stops => Some(Outlook::Unknown),
             other => other,
         });

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use super::facts::{Facts, PathId};
+use super::need::want;
 use super::prediction::NixSettings;
 use super::rules::{PartialOutputs, Rules};
 use crate::graph::{DerivationIndex, DerivationKind};
@@ -125,13 +126,11 @@ impl<'a, 'f> Simulation<'a, 'f> {
         let mut open: Vec<(DerivationIndex, Vec<usize>)> = facts.view.targets.clone();
         while let Some((index, outputs)) = open.pop() {
             let wanted = &mut self.wanted[index.position()];
-            let before = wanted.len();
+            let mut is_new = false;
             for output in outputs {
-                if let Err(place) = wanted.binary_search(&output) {
-                    wanted.insert(place, output);
-                }
+                is_new |= want(wanted, output);
             }
-            if wanted.len() == before {
+            if !is_new {
                 continue;
             }
             let was_opened = matches!(self.courses[index.position()], Course::Built | Course::Unknown);
