@@ -79,15 +79,16 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
     if named.is_empty() {
         return Err(AuditError::NoCaches);
     }
-    let trusted_user = local.store.trusts_us().await;
+    let http = local.with_logins(request.http.clone(), reporter);
+    reporter.emit(Event::Step { what: "asking the caches who they are".to_owned() });
+    // Nix is asked while the caches answer.
+    let (trusted_user, caches) = tokio::join!(local.store.trusts_us(), caches::open(&named, &local, &http));
+    let caches = caches?;
     if trusted_user == Some(false) {
         reporter.warn(
             "Nix's daemon does not trust this user: it goes by its own substituters and keys, which cannot be seen from here",
         );
     }
-    let http = local.with_logins(request.http.clone(), reporter);
-    reporter.emit(Event::Step { what: "asking the caches who they are".to_owned() });
-    let caches = caches::open(&named, &local, &http).await?;
     let view = view(request, &local, &graph, &targets, &caches).await?;
     let facts = ask(request, &local, &graph, &view, &caches, reporter).await;
     if request.scope == Scope::Runtime {
