@@ -1,4 +1,4 @@
-# The program, with the tests that need neither Nix nor a network.
+# The program. Its tests are checks of their own (checks.nix), so that nobody who wants the program waits for them.
 {
   lib,
   rustPlatform,
@@ -7,30 +7,30 @@
 let
   inherit (lib) fileset;
   inherit (lib.importTOML ../Cargo.toml) package;
+
+  # Only what cargo reads to build it, so that a change to a test, a script or a page of documentation rebuilds nothing.
+  files = fileset.unions [
+    ../Cargo.lock
+    ../Cargo.toml
+    ../src
+    # Cargo looks for whatever Cargo.toml names.
+    ../tests/integration/main.rs
+  ];
 in
 rustPlatform.buildRustPackage {
   pname = package.name;
   inherit (package) version;
 
-  # Only what cargo reads, so that a change to a script or a page of documentation rebuilds nothing.
   src = fileset.toSource {
     root = ../.;
-    fileset = fileset.unions [
-      ../Cargo.lock
-      ../Cargo.toml
-      ../clippy.toml
-      ../rustfmt.toml
-      ../src
-      ../tests
-    ];
+    fileset = files;
   };
   cargoLock.lockFile = ../Cargo.lock;
 
-  # The integration tests drive a Nix of their own, which the sandbox has no room for.
-  cargoTestFlags = [
-    "--lib"
-    "--bins"
-  ];
+  doCheck = false;
+
+  # For checks.nix, which adds what they need.
+  passthru.fileset = files;
 
   meta = {
     inherit (package) description;
