@@ -10,14 +10,16 @@ mod flake;
 mod installable;
 mod path_info;
 mod program;
+mod resolver;
 mod settings;
 mod store;
 mod target;
 
 pub use derivation::DerivationError;
 pub use flake::revision;
-pub use installable::{Installable, InstallableError, Outputs, ResolveError, Resolver};
+pub use installable::{Installable, InstallableError, Outputs};
 pub use program::{EvaluationArguments, Implementation, Nix, NixError, Version};
+pub use resolver::{ResolveError, Resolver};
 pub use settings::{Settings, SubstitutionSettings, TrustSettings};
 pub use store::{Source, Store, StoreError};
 pub use target::BuildTarget;

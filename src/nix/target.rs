@@ -2,7 +2,8 @@
 
 use nix_derivation::StorePath;
 
-use super::installable::{Installable, Outputs, ResolveError, Resolver};
+use super::installable::{Installable, Outputs};
+use super::resolver::{ResolveError, Resolver};
 
 /// A derivation that somebody named.
 #[derive(Clone, Debug, PartialEq, Eq)]
