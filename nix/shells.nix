@@ -55,16 +55,15 @@ let
     natscli
     postgresql_17
 
-    # `nix develop` starts this one. Here it is part of what `nix build .#dev` builds, too.
-    bashInteractive
-
     # For scripts/test of this project.
     actionlint
     cargo-deny
     cargo-nextest
     nginx
     shellcheck
-  ];
+  ]
+  # What `nix develop` takes of the bash that it starts. Here it is part of what `nix build .#dev` builds, too.
+  ++ map (output: bashInteractive.${output}) bashInteractive.meta.outputsToInstall;
 
   environment = {
     # Mix takes Hex and rebar3 from here and does not fetch its own.
