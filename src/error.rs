@@ -250,10 +250,12 @@ impl From<ResolveError> for CommandError {
             ResolveError::UnknownOutput { .. } => {
                 Self::usage(&error).hinted("name one of those after `^`, or `^*` for all of them")
             }
-            ResolveError::NotValid { ref command, .. } => {
+            ResolveError::NotValid { ref command, .. } | ResolveError::NoEnvironment { ref command, .. } => {
                 let hint = format!("build it with `{command}`, or add --build");
                 Self::new(ExitStatus::Impossible, &error).hinted(hint)
             }
+            ResolveError::Temporary { .. } => Self::new(ExitStatus::Impossible, error)
+                .hinted("let TMPDIR name a directory that can be written"),
             ResolveError::NoDerivation { .. } => Self::new(ExitStatus::Impossible, error).hinted(
                 "name what evaluates to it, such as .#NAME: that writes the derivation; a path that was fetched alone has none",
             ),
@@ -269,6 +271,10 @@ impl From<&TargetError> for CommandError {
             // A directory has no logins.
             TargetError::Denied { url, .. } if url.starts_with("file:") => (Impossible, OTHER_USER),
             TargetError::Denied { .. } => (Impossible, LOGIN),
+            TargetError::Sources { .. } => (
+                Usage,
+                "--include-sources pushes them, if everybody who can reach that cache may have them; --exclude leaves them out",
+            ),
             TargetError::Unusable { .. } => {
                 (Impossible, "check the URL, and whether it answers: `curl URL/nix-cache-info`")
             }

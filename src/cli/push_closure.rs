@@ -11,7 +11,7 @@ use super::{Context, http_settings, installables};
 use crate::cache::CacheUrl;
 use crate::config::{TO_VARIABLE, UserFile};
 use crate::error::{CommandError, ExitStatus, failure_hint};
-use crate::jobs::push_closure::{self as job, Destination, PushClosureReport, Request, Target};
+use crate::jobs::push_closure::{self as job, Destination, PushClosureReport, Request, Scope, Target};
 use crate::net::HttpSettings;
 use crate::plan::Filter;
 use crate::push::{Limits, Method};
@@ -20,6 +20,7 @@ use crate::text::count;
 use crate::ui::{Printer, Watch};
 
 /// Headings of `--help`.
+const WHAT: &str = "What to push";
 const TARGETS: &str = "Targets";
 const SIGNING: &str = "Signing";
 const PACKING: &str = "Packing and sending";
@@ -30,6 +31,7 @@ Examples:
   cache-helper push-closure --to https://cache.example.org ./result
   cache-helper push-closure --to file:///srv/cache --build .#default
   cache-helper push-closure --to ./cache --dry-run /nix/store/…-hello
+  cache-helper push-closure --to https://cache.example.org --build --dev-shell --flake-inputs .#dev
 
 ";
 
@@ -49,17 +51,31 @@ pub struct PushClosure {
     /// Push also what the configured upstreams serve.
     #[arg(help_heading = TARGETS, long)]
     pub no_upstream: bool,
+    /// Push dev shells: installables are then what `nix develop` takes. With what the shell is made of, the environment that
+    /// this version of Nix makes of it, and the bash that it starts.
+    #[arg(help_heading = WHAT, long)]
+    pub dev_shell: bool,
+    /// Push everything that the flakes offer for this system: packages, checks, apps, the formatter and dev shells.
+    #[arg(help_heading = WHAT, long)]
+    pub flake_outputs: bool,
+    /// Push also the sources of the flakes' inputs, and of theirs.
+    #[arg(help_heading = WHAT, long)]
+    pub flake_inputs: bool,
+    /// Push also the flakes' own sources, inputs without a public URL, and a dev shell's derivation. Without it, a push of
+    /// these to a cache that everybody can read is refused, and elsewhere they are left out.
+    #[arg(help_heading = WHAT, long)]
+    pub include_sources: bool,
     /// Build or fetch first what is not valid.
-    #[arg(long)]
+    #[arg(help_heading = WHAT, long)]
     pub build: bool,
     /// Show what would be pushed, and stop.
     #[arg(long)]
     pub dry_run: bool,
     /// Push only paths whose base name matches.
-    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+    #[arg(help_heading = WHAT, long, value_name = "REGEX", allow_hyphen_values = true)]
     pub include: Vec<String>,
     /// Do not push paths whose base name matches; what refers to them is withheld too.
-    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+    #[arg(help_heading = WHAT, long, value_name = "REGEX", allow_hyphen_values = true)]
     pub exclude: Vec<String>,
     /// How to compress NARs.
     #[arg(help_heading = PACKING, long, value_enum, default_value = "zstd", value_name = "METHOD")]
@@ -158,10 +174,12 @@ fn conclude(outcome: &PushClosureReport, arguments: &PushClosure, printer: &Prin
                 let what = if arguments.dry_run { "would not be pushed" } else { "not pushed" };
                 let error = CommandError::new(ExitStatus::No, format!("{missing} {what} to {}", target.url));
                 let error = if target.failed.is_empty() {
-                    error.hinted(
+                    error.hinted(if target.sources.iter().any(|source| source.is_withheld) {
+                        "they need a source, which only --include-sources pushes"
+                    } else {
                         "they need what is excluded: let that be pushed too, or name the cache that has it \
-                         with --upstream",
-                    )
+                         with --upstream"
+                    })
                 } else {
                     let cause = target.failure.as_ref().and_then(failure_hint);
                     error.maybe_hinted(cause.map(str::to_owned)).hinted(
@@ -200,6 +218,12 @@ fn request(arguments: &PushClosure, context: &Context) -> Result<(Request, bool)
     let (targets, is_default_target) = targets(arguments, context)?;
     let request = Request {
         installables,
+        scope: Scope {
+            dev_shell: arguments.dev_shell,
+            flake_outputs: arguments.flake_outputs,
+            flake_inputs: arguments.flake_inputs,
+            include_sources: arguments.include_sources,
+        },
         arguments: evaluation,
         build: arguments.build,
         directory: environment.directory.clone(),

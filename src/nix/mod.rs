@@ -16,7 +16,9 @@ mod store;
 mod target;
 
 pub use derivation::DerivationError;
-pub use flake::revision;
+pub use flake::{
+    DevShell, Flake, FlakeOutputs, Source as FlakeSource, SourceKind, flakes_of, is_whole_flake, revision,
+};
 pub use installable::{Installable, InstallableError, Outputs};
 pub use program::{EvaluationArguments, Implementation, Nix, NixError, Version};
 pub use resolver::{ResolveError, Resolver};

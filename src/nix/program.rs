@@ -143,24 +143,27 @@ impl EvaluationArguments {
 impl EvaluationArguments {
     /// The options for an installable that is no attribute path: without `--file` and `--expr`, and what goes with them.
     pub(super) fn without_source(&self) -> Vec<String> {
-        let mut kept = Vec::new();
+        without(&self.options, |word| match word {
+            "-f" | "--file" | "--expr" => Some(1),
+            "--arg" | "--argstr" => Some(2),
+            _ => None,
+        })
+    }
+
+    /// The system that the options name (`--system`).
+    pub fn system(&self) -> Option<&str> {
         let mut words = self.options.iter();
-        while let Some(word) = words.next() {
-            let values = match word.as_str() {
-                "-f" | "--file" | "--expr" => 1,
-                "--arg" | "--argstr" => 2,
-                _ => {
-                    kept.push(word.clone());
-                    // What another option takes may look like one of these.
-                    if word == "--option" {
-                        kept.extend(words.by_ref().take(2).cloned());
-                    }
-                    continue;
-                }
-            };
-            words.by_ref().take(values).for_each(drop);
-        }
-        kept
+        words.find(|word| *word == "--system").and(words.next()).map(String::as_str)
+    }
+
+    /// The same without what takes other inputs than the lock file's.
+    pub(super) fn without_overridden_inputs(&self) -> Self {
+        let options = without(&self.options, |word| match word {
+            "--override-input" => Some(2),
+            "--update-input" | "--inputs-from" => Some(1),
+            _ => None,
+        });
+        Self { options, has_source: self.has_source }
     }
 
     /// The settings that the options set (`--option NAME VALUE`).
@@ -169,6 +172,24 @@ impl EvaluationArguments {
         let named = words.iter().enumerate().filter(|(_, word)| *word == "--option");
         named.filter_map(|(place, _)| Some((words.get(place + 1)?.as_str(), words.get(place + 2)?.as_str())))
     }
+}
+
+/// Options without some. `values` says of an option that goes how many words go with it.
+fn without(options: &[String], values: impl Fn(&str) -> Option<usize>) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut words = options.iter();
+    while let Some(word) = words.next() {
+        if let Some(values) = values(word) {
+            words.by_ref().take(values).for_each(drop);
+            continue;
+        }
+        kept.push(word.clone());
+        // What another option takes may look like one of these.
+        if word == "--option" {
+            kept.extend(words.by_ref().take(2).cloned());
+        }
+    }
+    kept
 }
 
 impl Nix {

@@ -1,5 +1,7 @@
 //! From what a person names to valid store paths.
 
+use std::path::PathBuf;
+
 use nix_derivation::StorePath;
 
 use super::command_line;
@@ -43,6 +45,25 @@ pub enum ResolveError {
         /// The path.
         path: String,
     },
+    /// A dev shell's environment is not valid, and nobody asked to build it.
+    #[error("the environment that Nix {version} makes for the dev shell {installable} is not valid")]
+    NoEnvironment {
+        /// How the shell was named.
+        installable: String,
+        /// The version of Nix.
+        version: String,
+        /// The command that would make it.
+        command: String,
+    },
+    /// There is no room for something of ours.
+    #[error("cannot use the temporary directory {}: {source}", .directory.display())]
+    Temporary {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A `.drv` file cannot be used.
     #[error(transparent)]
     Derivation(#[from] DerivationError),
@@ -73,12 +94,17 @@ fn not_valid_words(paths: &[(String, Option<String>)]) -> String {
 }
 
 /// `nix SUBCOMMAND FLAGS… OPTIONS… -- INSTALLABLES…`
-fn command(subcommand: &[&str], options: &[String], installables: &[String]) -> Vec<String> {
+pub(super) fn command(subcommand: &[&str], options: &[String], installables: &[String]) -> Vec<String> {
     let mut words: Vec<String> = subcommand.iter().map(|word| (*word).to_owned()).collect();
     words.extend(options.iter().cloned());
     words.push("--".to_owned());
     words.extend(installables.iter().cloned());
     words
+}
+
+/// A `nix` command as a person would type it.
+pub(super) fn shown(words: &[String]) -> String {
+    command_line::shown("nix", words.iter().filter(|word| *word != "--"))
 }
 
 /// Turns installables into valid store paths.
@@ -314,8 +340,7 @@ impl Resolver<'_> {
     /// The command that a person would type to make everything valid.
     fn build_command(&self, found: &Found, invalid: &[StorePath]) -> String {
         if !found.to_build.is_empty() || found.builds_default {
-            let words = self.command(&["build", "--no-link"], &found.to_build);
-            return command_line::shown("nix", words.iter().filter(|word| *word != "--"));
+            return shown(&self.command(&["build", "--no-link"], &found.to_build));
         }
         let mut targets: Vec<String> = invalid
             .iter()

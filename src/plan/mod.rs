@@ -97,12 +97,17 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Decides the class of each path.
+    /// Decides the class of each path. What may not move is excluded.
     ///
     /// A path that the target or an upstream serves is never excluded or blocked: filters say what to move, not what to
     /// take away. But where the target refers from a path that it has to one that is excluded, it cannot serve the
     /// former either, and what refers to that is blocked too.
-    pub fn new(closure: &Closure, target: &Holdings, upstream: &Holdings, filter: &Filter) -> Self {
+    pub fn new(
+        closure: &Closure,
+        target: &Holdings,
+        upstream: &Holdings,
+        may_move: impl Fn(PathIndex) -> bool,
+    ) -> Self {
         let mut classes: Vec<Class> = closure
             .indices()
             .map(|index| {
@@ -110,7 +115,7 @@ impl Plan {
                     Class::Present
                 } else if upstream.has(index) {
                     Class::Upstream
-                } else if filter.keeps(&closure.info(index).base_name()) {
+                } else if may_move(index) {
                     Class::Push
                 } else {
                     Class::Excluded
@@ -196,13 +201,17 @@ mod tests {
             .expect("a member")
     }
 
+    fn by<'a>(closure: &'a Closure, filter: &'a Filter) -> impl Fn(PathIndex) -> bool + 'a {
+        |index| filter.keeps(&closure.info(index).base_name())
+    }
+
     #[test]
     fn what_refers_to_an_excluded_path_is_blocked_by_it() {
         // 3 -> 2 -> 1 -> 0, and 4 -> 0.
         let closure = closure(&[vec![], vec![0], vec![1], vec![2], vec![0]]);
         let none = Holdings::none(&closure);
         let filter = Filter::new(&[], &["-p1$".to_owned()]).expect("a pattern");
-        let plan = Plan::new(&closure, &none, &none, &filter);
+        let plan = Plan::new(&closure, &none, &none, by(&closure, &filter));
         let excluded = at(&closure, 1);
         assert_eq!(plan.class(at(&closure, 0)), Class::Push);
         assert_eq!(plan.class(excluded), Class::Excluded);
@@ -219,7 +228,7 @@ mod tests {
         held.add(at(&closure, 0));
         let filter = Filter::new(&[], &["-p0$".to_owned()]).expect("a pattern");
         for (target, upstream, class) in [(&held, &none, Class::Present), (&none, &held, Class::Upstream)] {
-            let plan = Plan::new(&closure, target, upstream, &filter);
+            let plan = Plan::new(&closure, target, upstream, by(&closure, &filter));
             assert_eq!(plan.class(at(&closure, 0)), class);
             assert_eq!(plan.class(at(&closure, 2)), Class::Push);
         }
@@ -234,14 +243,14 @@ mod tests {
         held.add_with(at(&closure, 1), vec![lowest]);
         let none = Holdings::none(&closure);
         let filter = Filter::new(&[], &["-p0$".to_owned()]).expect("a pattern");
-        let plan = Plan::new(&closure, &held, &none, &filter);
+        let plan = Plan::new(&closure, &held, &none, by(&closure, &filter));
         assert_eq!(plan.class(at(&closure, 1)), Class::Present);
         assert_eq!(plan.class(top), Class::Blocked { by: lowest });
         // Where the hole is filled, or there is none, nothing is blocked.
-        let plan = Plan::new(&closure, &held, &none, &Filter::default());
+        let plan = Plan::new(&closure, &held, &none, |_| true);
         assert_eq!((plan.class(lowest), plan.class(top)), (Class::Push, Class::Push));
         held.add_with(at(&closure, 1), Vec::new());
-        let plan = Plan::new(&closure, &held, &none, &filter);
+        let plan = Plan::new(&closure, &held, &none, by(&closure, &filter));
         assert_eq!(plan.class(top), Class::Push);
     }
 
@@ -268,7 +277,7 @@ mod tests {
             let patterns: Vec<String> = (0..graph.len()).filter(|n| excluded >> (n % 64) & 1 == 1)
                 .map(|n| format!("-p{n}$")).collect();
             let filter = Filter::new(&[], &patterns).expect("patterns");
-            let plan = Plan::new(&closure, &held, &upstream, &filter);
+            let plan = Plan::new(&closure, &held, &upstream, by(&closure, &filter));
             for index in plan.paths(&closure, |class| class == Class::Push) {
                 let (mut open, mut seen) = (vec![index], HashSet::from([index]));
                 while let Some(next) = open.pop() {

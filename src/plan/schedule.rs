@@ -156,11 +156,11 @@ mod tests {
 
     use super::*;
     use crate::graph::tests::{closure, graphs};
-    use crate::plan::{Filter, Holdings};
+    use crate::plan::Holdings;
 
     fn everything(closure: &Closure) -> Plan {
         let none = Holdings::none(closure);
-        Plan::new(closure, &none, &none, &Filter::default())
+        Plan::new(closure, &none, &none, |_| true)
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
             for index in closure.indices().filter(|i| held >> (i.position() % 64) & 1 == 1) {
                 target.add(index);
             }
-            let plan = Plan::new(&closure, &target, &Holdings::none(&closure), &Filter::default());
+            let plan = Plan::new(&closure, &target, &Holdings::none(&closure), |_| true);
             let mut schedule = Schedule::new(&closure, &plan);
             let mut uploads = schedule.order();
             let planned: HashSet<_> = uploads.iter().copied().collect();

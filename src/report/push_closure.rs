@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::jobs::push_closure::{PushClosureReport, Request, TargetReport};
+use crate::jobs::push_closure::{DevShellReport, PushClosureReport, Request, SourcePath, TargetReport};
 use crate::plan::Tally;
 use crate::text::{count, duration, size};
 use crate::ui::Palette;
@@ -23,6 +23,7 @@ pub fn json(
     let mut document = super::document("push-closure", &request.installables, warnings, started_at);
     document["revision"] = json!(outcome.revision);
     document["dryRun"] = json!(request.dry_run);
+    document["devShells"] = json!(outcome.dev_shells);
     document["targets"] = json!(outcome.targets);
     document["seconds"] = json!(outcome.elapsed.as_secs_f64());
     document
@@ -35,6 +36,9 @@ pub fn human(request: &Request, outcome: &PushClosureReport, palette: Palette) -
         // Writing to a string cannot fail.
         let _ = write_target(&mut text, target, request, palette);
     }
+    for shell in &outcome.dev_shells {
+        let _ = write_dev_shell(&mut text, shell);
+    }
     text
 }
 
@@ -46,8 +50,8 @@ fn write_target(
 ) -> std::fmt::Result {
     writeln!(text, "{}", headline(target, request, palette))?;
     if target.push.paths == 0 && target.present.paths == 0 && target.error.is_some() {
-        // It ended before there was a plan.
-        return Ok(());
+        // It ended before anything was to be done.
+        return write_sources(text, target, palette);
     }
     let blocked = Tally { paths: target.blocked.len(), nar_bytes: 0 };
     let mut rows = vec![
@@ -75,6 +79,7 @@ fn write_target(
     for planned in to_push {
         writeln!(text, "    {:>10}  {}", size(planned.nar_bytes), planned.path)?;
     }
+    write_sources(text, target, palette)?;
     match target.verified {
         Some(true) => writeln!(text, "  read back: Nix can fetch the whole closure from there")?,
         None if target.is_rest_verified => {
@@ -91,6 +96,25 @@ fn write_target(
     )?;
     list(text, &palette.bad("not fetchable"), target.problems.iter().cloned())?;
     write_usage(text, target, request)
+}
+
+fn write_sources(text: &mut String, target: &TargetReport, palette: Palette) -> std::fmt::Result {
+    let (withheld, free): (Vec<_>, Vec<_>) = target.sources.iter().partition(|source| source.is_withheld);
+    let shown = |source: &&SourcePath| format!("{}, {}", source.path, source.what);
+    list(text, &palette.warning("withheld"), withheld.iter().map(shown))?;
+    list(text, "source", free.iter().map(shown))
+}
+
+fn write_dev_shell(text: &mut String, shell: &DevShellReport) -> std::fmt::Result {
+    writeln!(
+        text,
+        "dev shell {}: the environment is that of Nix {}; another version makes its own",
+        shell.installable, shell.nix
+    )?;
+    for path in &shell.environment {
+        writeln!(text, "  {path}")?;
+    }
+    Ok(())
 }
 
 fn headline(target: &TargetReport, request: &Request, palette: Palette) -> String {

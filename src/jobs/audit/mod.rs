@@ -162,7 +162,7 @@ async fn load(
     let installables =
         local.installables(&request.installables, &request.directory, &request.arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
-    let revision = revision(local.store.nix(), &request.arguments, &installables);
+    let revision = revision(&local.store, &request.arguments, &installables);
     let (targets, revision) = tokio::join!(resolver.targets(&installables), revision);
     let targets = targets?;
     reporter.emit(Event::Step { what: "reading derivations".to_owned() });

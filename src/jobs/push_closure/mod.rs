@@ -1,6 +1,7 @@
 //! `push-closure`: what is missing of a closure goes into a cache, and is proven to be there.
 
 mod outcome;
+mod scope;
 mod target;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use self::scope::Roots;
 use self::target::TargetPush;
 use super::local_nix::{LocalNix, LocalNixError, StoreEnvironment};
 use super::unless;
@@ -15,14 +17,16 @@ use crate::cache::CacheUrl;
 use crate::event::Reporter;
 use crate::graph::Closure;
 use crate::net::HttpSettings;
-use crate::nix::{EvaluationArguments, ResolveError, Resolver, Source, StoreError, revision};
+use crate::nix::{EvaluationArguments, ResolveError, Source, StoreError};
 use crate::plan::{Filter, Tally};
 use crate::push::{Limits, Method};
 use crate::text;
 
 pub use self::outcome::{
-    BlockedPath, FailedPath, PlannedPath, PushClosureReport, Pushed, TargetError, TargetReport,
+    BlockedPath, DevShellReport, FailedPath, PlannedPath, PushClosureReport, Pushed, SourcePath, TargetError,
+    TargetReport,
 };
+pub use self::scope::Scope;
 
 /// Where to push.
 #[derive(Clone, Debug)]
@@ -51,6 +55,8 @@ pub struct Target {
 pub struct Request {
     /// What was named.
     pub installables: Vec<String>,
+    /// What is meant by that.
+    pub scope: Scope,
     /// What was said for evaluation.
     pub arguments: EvaluationArguments,
     /// Whether what is not valid may be built or fetched first.
@@ -111,18 +117,21 @@ pub async fn run(
         let nix = local.store.nix();
         let (program, version) = (nix.program().display(), nix.version());
         tracing::info!("Nix {version} at {program}, with the store {}", local.store.dir());
-        let (closure, revision) = load_closure(request, &local, reporter).await?;
-        Ok::<_, PushClosureError>((local, closure, revision))
+        let roots = scope::roots(request, &local, reporter).await?;
+        let closure = load_closure(&local, &roots).await?;
+        Ok::<_, PushClosureError>((local, roots, closure))
     };
-    let (local, closure, revision) =
+    let (local, roots, closure) =
         unless(interrupted, prepared).await.ok_or(PushClosureError::Interrupted)??;
     let http = local.with_logins(request.http.clone(), reporter);
+    let sources = roots.sources_in(&closure);
     let mut targets = Vec::new();
     for target in &request.targets {
         let mut push = TargetPush {
             request,
             local: &local,
             closure: &closure,
+            sources: &sources,
             http: &http,
             reporter,
             report: TargetReport {
@@ -141,26 +150,17 @@ pub async fn run(
         push.report.elapsed = began.elapsed();
         targets.push(push.report);
     }
-    Ok(PushClosureReport { revision, targets, elapsed: started.elapsed() })
+    let store = &local.store;
+    let dev_shells = roots.dev_shells.iter().map(|shell| DevShellReport::new(shell, store)).collect();
+    Ok(PushClosureReport { revision: roots.revision, dev_shells, targets, elapsed: started.elapsed() })
 }
 
-async fn load_closure(
-    request: &Request,
-    local: &LocalNix,
-    reporter: &Reporter,
-) -> Result<(Closure, Option<String>), PushClosureError> {
-    let installables =
-        local.installables(&request.installables, &request.directory, &request.arguments, reporter)?;
-    let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: request.build };
-    // At the same time: only flakes have one, and nobody waits longer for it than for the evaluation.
-    let revision = revision(local.store.nix(), &request.arguments, &installables);
-    let (roots, revision) = tokio::join!(resolver.resolve(&installables), revision);
-    let roots = roots?;
-    let (closure, source) = local.store.closure(&roots).await?;
+async fn load_closure(local: &LocalNix, roots: &Roots) -> Result<Closure, StoreError> {
+    let (closure, source) = local.store.closure(&roots.paths).await?;
     if source == Source::PathInfo {
         tracing::info!("the store database cannot be read; the closure comes from nix path-info");
     }
     let paths = text::count(closure.len(), "path");
     tracing::info!("the closure has {paths} ({})", text::size(closure.nar_bytes()));
-    Ok((closure, revision))
+    Ok(closure)
 }

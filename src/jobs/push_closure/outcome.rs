@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use nix_derivation::StorePath;
 use serde::Serialize;
 
 use crate::cache::local::LocalCacheError;
 use crate::cache::{KeyError, WriteError};
 use crate::net::HttpError;
+use crate::nix::{DevShell, Store};
 use crate::plan::Tally;
 use crate::push::Failure;
 use crate::text;
+
+/// How many sources an error names.
+const SOURCES_NAMED: usize = 3;
 
 /// Why a target did not get everything.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +67,19 @@ pub enum TargetError {
         count: usize,
         /// Some of them.
         examples: Vec<String>,
+    },
+    /// Sources would be there for everybody to read.
+    #[error(
+        "{url} can be read without a login, and {} among what would be pushed: {}{}",
+        if .sources.len() == 1 { "a source is" } else { "sources are" },
+        .sources.iter().take(SOURCES_NAMED).map(|source| format!("{}, {}", source.path, source.what)).collect::<Vec<_>>().join("; "),
+        if .sources.len() > SOURCES_NAMED { "; …" } else { "" }
+    )]
+    Sources {
+        /// The target.
+        url: String,
+        /// What they are.
+        sources: Vec<SourcePath>,
     },
     /// The key cannot be used.
     #[error(transparent)]
@@ -137,6 +155,47 @@ pub struct BlockedPath {
     pub by: String,
 }
 
+/// A source, which is pushed only with `--include-sources`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourcePath {
+    /// The store path.
+    pub path: String,
+    /// What it is, in words.
+    pub what: String,
+    /// Whether it was withheld, because nobody said that it may be pushed.
+    pub is_withheld: bool,
+}
+
+/// A dev shell whose parts were pushed; paths are in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DevShellReport {
+    /// How it was named.
+    pub installable: String,
+    /// The version of the Nix whose environment it is: each version makes its own.
+    pub nix: String,
+    /// That environment: the outputs of the derivation which `nix develop` builds.
+    pub environment: Vec<String>,
+    /// The outputs of the shell's `inputDerivation`.
+    pub inputs: Vec<String>,
+    /// The bash that `nix develop` starts.
+    pub bash: Vec<String>,
+}
+
+impl DevShellReport {
+    pub(super) fn new(shell: &DevShell, store: &Store) -> Self {
+        let shown = |paths: &[StorePath]| paths.iter().map(|path| store.dir().render_path(path)).collect();
+        Self {
+            installable: shell.installable.clone(),
+            nix: store.nix().full_version().to_owned(),
+            environment: shown(&shell.environment),
+            inputs: shown(&shell.inputs),
+            bash: shown(&shell.bash),
+        }
+    }
+}
+
 /// What a dry run would do with one path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -163,6 +222,8 @@ pub struct TargetReport {
     pub upstream: Tally,
     /// What a filter left out.
     pub excluded: Tally,
+    /// Sources that the target does not have.
+    pub sources: Vec<SourcePath>,
     /// What had to move.
     pub push: Tally,
     /// Every path with what would be done with it, references first; only of a dry run.
@@ -216,6 +277,8 @@ fn as_text<S: serde::Serializer>(error: &Option<TargetError>, serializer: S) -> 
 pub struct PushClosureReport {
     /// The revision of the flake that was named, where it is known.
     pub revision: Option<String>,
+    /// The dev shells that were named.
+    pub dev_shells: Vec<DevShellReport>,
     /// Each target, in the order in which they were named.
     pub targets: Vec<TargetReport>,
     /// How long it took.

@@ -6,7 +6,8 @@ use nix_derivation::StorePath;
 use nix_narinfo::NarInfo;
 use tokio::sync::watch;
 
-use super::outcome::{BlockedPath, FailedPath, PlannedPath, Pushed, TargetError, TargetReport};
+use super::outcome::{BlockedPath, FailedPath, PlannedPath, Pushed, SourcePath, TargetError, TargetReport};
+use super::scope::Sources;
 use super::{Destination, Request, Target};
 use crate::cache::local::LocalCache;
 use crate::cache::signing::is_readable_by_others;
@@ -29,6 +30,7 @@ pub(super) struct TargetPush<'a> {
     pub(super) request: &'a Request,
     pub(super) local: &'a LocalNix,
     pub(super) closure: &'a Closure,
+    pub(super) sources: &'a Sources,
     pub(super) http: &'a Arc<HttpSettings>,
     pub(super) reporter: &'a Reporter,
     pub(super) report: TargetReport,
@@ -69,12 +71,14 @@ impl<'a> TargetPush<'a> {
             Ok::<_, TargetError>((is_new_cache, self.ask(&cache, &upstreams, trusted, !is_new_cache).await?))
         };
         let (is_new_cache, known) = unless(interrupted, asked).await.ok_or(TargetError::Interrupted)??;
-        let plan = Plan::new(self.closure, &known.target, &known.upstream, &self.request.filter);
+        let plan = Plan::new(self.closure, &known.target, &known.upstream, |index| self.may_move(index));
         self.announce(&plan);
         if !self.request.dry_run {
             // Until something else is known of it.
             self.report.unfinished = self.report.push;
         }
+        let consent = self.require_consent(&url);
+        unless(interrupted, consent).await.ok_or(TargetError::Interrupted)??;
         self.require_signatures(&plan, key.as_ref())?;
         self.warn_of_unsigned(&known.reading);
         if self.request.dry_run {
@@ -293,6 +297,16 @@ impl<'a> TargetPush<'a> {
         self.report.upstream = tally(Class::Upstream);
         self.report.excluded = tally(Class::Excluded);
         self.report.push = tally(Class::Push);
+        self.report.sources = plan
+            .paths(self.closure, |class| matches!(class, Class::Push | Class::Excluded))
+            .filter_map(|index| {
+                Some(SourcePath {
+                    path: self.shown(index),
+                    what: self.sources.kind(index)?.to_string(),
+                    is_withheld: plan.class(index) == Class::Excluded,
+                })
+            })
+            .collect();
         self.report.blocked = plan
             .paths(self.closure, is_blocked)
             .filter_map(|index| match plan.class(index) {
@@ -319,6 +333,30 @@ impl<'a> TargetPush<'a> {
 
     fn shown(&self, index: PathIndex) -> String {
         self.local.store.dir().render_path(&self.closure.info(index).path)
+    }
+
+    fn may_move(&self, index: PathIndex) -> bool {
+        let is_withheld = self.sources.kind(index).is_some() && !self.request.scope.include_sources;
+        !is_withheld && self.request.filter.keeps(&self.closure.info(index).base_name())
+    }
+
+    /// What everybody could read is asked for first. Where a target wants a login, sources are only left out.
+    async fn require_consent(&self, url: &CacheUrl) -> Result<(), TargetError> {
+        let withheld = self.report.sources.iter().filter(|source| source.is_withheld).cloned();
+        let sources: Vec<SourcePath> = withheld.collect();
+        if sources.is_empty() || self.request.scope.include_sources || !self.is_public(url).await? {
+            return Ok(());
+        }
+        Err(TargetError::Sources { url: url.to_string(), sources })
+    }
+
+    /// Whether a target can be read by whoever can reach it: it answers without a login.
+    async fn is_public(&self, url: &CacheUrl) -> Result<bool, TargetError> {
+        if matches!(url.location(), Location::Directory(_)) {
+            return Ok(false);
+        }
+        let anonymous = cache::open(url, &Arc::new(self.request.http.clone()))?;
+        Ok(!matches!(cache_info::read(anonymous.as_ref()).await, Answer::Denied(_)))
     }
 
     fn require_signatures(&self, plan: &Plan, key: Option<&SigningKey>) -> Result<(), TargetError> {

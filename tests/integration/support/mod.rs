@@ -1,6 +1,7 @@
 //! What the tests are made of: stores, projects, servers, and readers that judge the result.
 
 pub(crate) mod cache;
+pub(crate) mod checkout;
 pub(crate) mod faults;
 pub(crate) mod nginx;
 pub(crate) mod nix;
