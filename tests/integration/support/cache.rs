@@ -104,7 +104,7 @@ pub(crate) fn read(dir: &Path, store_dir: &str, upstreams: &[&Path]) -> Cache {
         match check_nar(dir, entry) {
             Err(problem) => cache.problems.push(format!("{}: {problem}", entry.path)),
             // A derivation names outputs that need not be anywhere: Nix takes only its inputs for references.
-            Ok(_) if entry.path.ends_with(".drv") => {}
+            Ok(_) if Path::new(&entry.path).extension().is_some_and(|end| end == "drv") => {}
             Ok(nar) => {
                 let told = entry.get("References").unwrap_or_default();
                 for path in

@@ -44,28 +44,10 @@ impl Checkout {
             fs::copy(repository.join(file), dir.join(file)).unwrap();
         }
         change(&dir);
-        let mut checkout = Self { store, dir, nixpkgs: String::new() };
-        checkout.lock();
+        let nixpkgs = lock(&store, &dir);
+        let checkout = Self { store, dir, nixpkgs };
         checkout.commit();
         checkout
-    }
-
-    /// Puts the stand-in where the lock says that nixpkgs is.
-    fn lock(&mut self) {
-        let stand_in = self.dir.join("tests/nixpkgs");
-        let stand_in = stand_in.to_str().unwrap();
-        let added = self.store.run("nix", &["store", "add-path", "--name", "source", stand_in]);
-        self.nixpkgs = added.trim().to_owned();
-        let hash = self.store.run("nix", &["hash", "path", stand_in]);
-        let lock = self.dir.join("flake.lock");
-        let text = fs::read_to_string(&lock).unwrap();
-        let lines = text.lines().map(|line| match line.split_once("\"narHash\": \"") {
-            Some((before, _)) => format!("{before}\"narHash\": \"{}\",\n", hash.trim()),
-            None => format!("{line}\n"),
-        });
-        let locked: String = lines.collect();
-        assert_ne!(locked, text, "flake.lock has no narHash");
-        fs::write(lock, locked).unwrap();
     }
 
     fn commit(&self) {
@@ -103,6 +85,24 @@ impl Checkout {
     pub(crate) fn builds(&self) -> usize {
         super::scratch::files_below(&self.store.scratch.join("nix/log")).len()
     }
+}
+
+/// Puts the stand-in where the lock says that nixpkgs is, and gives its path in the store.
+fn lock(store: &Store, dir: &Path) -> String {
+    let stand_in = dir.join("tests/nixpkgs");
+    let stand_in = stand_in.to_str().unwrap();
+    let added = store.run("nix", &["store", "add-path", "--name", "source", stand_in]);
+    let hash = store.run("nix", &["hash", "path", stand_in]);
+    let file = dir.join("flake.lock");
+    let text = fs::read_to_string(&file).unwrap();
+    let lines = text.lines().map(|line| match line.split_once("\"narHash\": \"") {
+        Some((before, _)) => format!("{before}\"narHash\": \"{}\",\n", hash.trim()),
+        None => format!("{line}\n"),
+    });
+    let locked: String = lines.collect();
+    assert_ne!(locked, text, "flake.lock has no narHash");
+    fs::write(file, locked).unwrap();
+    added.trim().to_owned()
 }
 
 fn git(dir: &Path) -> Command {
