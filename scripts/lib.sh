@@ -12,6 +12,10 @@ PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/sbin:/usr/sbin
 # shellcheck disable=SC2034 # Used by those who read this file.
 cache_directory=${XDG_CACHE_HOME:-$HOME/.cache}/cache-helper
 
+# Where scripts/setup puts actionlint's WebAssembly build, with the version of actionlint that it is.
+# shellcheck disable=SC2034
+actionlint_directory=$cache_directory/actionlint-1.7.7
+
 # Gives up with one line that says why and, if there is anything, what to do.
 die() {
   echo "${0##*/}: $*" >&2
