@@ -16,9 +16,13 @@ test *arguments:
 bench *arguments:
     scripts/bench {{ arguments }}
 
-# Formatting, clippy, documentation, licences, advisories, scripts, lock file
+# Formatting, clippy, documentation, licences, advisories, scripts, workflows, lock file
 lint:
     scripts/lint
+
+# What only a machine with a network can check: what it is, or with --run whether it holds
+check-with-network *arguments:
+    scripts/check-with-network {{ arguments }}
 
 # Install what is missing for demo, test, bench or lint
 setup +what:
