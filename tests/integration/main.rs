@@ -33,3 +33,4 @@ mod sources;
 mod support_holds;
 mod together;
 mod unprivileged;
+mod workflows;
