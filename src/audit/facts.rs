@@ -68,8 +68,8 @@ impl View {
     /// Whether Nix builds a derivation even when a cache has its outputs.
     pub fn is_local_by_design(&self, graph: &BuildGraph, index: DerivationIndex) -> bool {
         let derivation = graph.derivation(index);
-        derivation.kind == DerivationKind::Impure
-            || !(derivation.allows_substitutes || self.always_allows_substitutes)
+        derivation.kind() == DerivationKind::Impure
+            || !(derivation.allows_substitutes() || self.always_allows_substitutes)
     }
 }
 
@@ -119,14 +119,14 @@ impl<'a> Facts<'a> {
             strangers: 0,
         };
         for index in graph.indices() {
-            let outputs = &graph.derivation(index).outputs;
-            let ids = outputs.iter().map(|output| Some(facts.id(output.path.as_ref()?))).collect();
+            let outputs = graph.derivation(index).outputs();
+            let ids = outputs.map(|output| Some(facts.id(&output.path()?))).collect();
             facts.outputs.push(ids);
         }
         // Sources are valid wherever the derivation is, which refers to them.
         for index in graph.indices() {
-            for source in &graph.derivation(index).sources {
-                let id = facts.id(source);
+            for source in graph.derivation(index).sources() {
+                let id = facts.id(&source);
                 facts.valid[id.position()] = true;
             }
         }

@@ -287,7 +287,7 @@ impl Search<'_, '_> {
         found: &mut Vec<(Reason, Evidence)>,
     ) {
         let derivation = self.facts.graph.derivation(index);
-        let name = |output: &usize| derivation.outputs[*output].name.clone();
+        let name = |output: &usize| derivation.output(*output).name().to_owned();
         let (mut present, mut absent) = (Vec::new(), Vec::new());
         for output in &verdict.outputs {
             let Some(id) = self.facts.outputs(index)[*output] else {
@@ -306,7 +306,7 @@ impl Search<'_, '_> {
             let is_nowhere = found[before..].iter().all(|(reason, _)| *reason == Reason::NotOnAnyCache);
             if is_nowhere {
                 absent.push(name(output));
-                if derivation.kind == DerivationKind::FixedOutput && verdict.is_download {
+                if derivation.kind() == DerivationKind::FixedOutput && verdict.is_download {
                     found.truncate(before);
                     found.push((Reason::FixedOutput, self.evidence(id, None)));
                 }

@@ -187,7 +187,7 @@ impl<'a, 'f> Simulation<'a, 'f> {
         let known: Option<Vec<PathId>> =
             self.wanted[index.position()].iter().map(|output| facts.outputs(index)[*output]).collect();
         let Some(ids) = known else {
-            let is_impure = facts.graph.derivation(index).kind == DerivationKind::Impure;
+            let is_impure = facts.graph.derivation(index).kind() == DerivationKind::Impure;
             return if is_impure { Course::Built } else { Course::Unknown };
         };
         if ids.iter().all(|id| self.valid[id.position()]) {

@@ -206,7 +206,7 @@ fn judge_one(
         is_local_by_design: is_only_goal && facts.view.is_local_by_design(facts.graph, index),
         is_download: is_only_goal
             && !need.is_target
-            && facts.graph.derivation(index).kind == DerivationKind::FixedOutput,
+            && facts.graph.derivation(index).kind() == DerivationKind::FixedOutput,
         caused_by: Vec::new(),
         blocks: 0,
     }

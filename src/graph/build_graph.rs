@@ -1,83 +1,15 @@
 //! The build graph: derivations, what each needs of the others, and which output makes which path.
-
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+//!
+//! `docs/build-graph.md` explains the representation.
 
 use nix_derivation::StorePath;
 
+use super::builder::BuildGraphBuilder;
+use super::derivation::{Derivation, DerivationKind};
 use super::edges::{Edges, Index};
-
-/// A derivation as far as substitution and building depend on it: what a `.drv` file says, without its builder and
-/// environment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Derivation {
-    /// The `.drv` path.
-    pub path: StorePath,
-    /// How its outputs are addressed.
-    pub kind: DerivationKind,
-    /// Its outputs, by name.
-    pub outputs: Vec<Output>,
-    /// The derivations whose outputs it needs, and which of them.
-    pub inputs: Vec<Input>,
-    /// The sources that it needs. They are valid wherever the `.drv` is, which refers to them.
-    pub sources: Vec<StorePath>,
-    /// Its `allowSubstitutes` attribute; true where it has none.
-    pub allows_substitutes: bool,
-}
-
-impl Derivation {
-    /// The name: the `.drv` path's, without the suffix.
-    pub fn name(&self) -> &str {
-        let name = self.path.name();
-        name.strip_suffix(".drv").unwrap_or(name)
-    }
-}
-
-/// How the outputs of a derivation are addressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DerivationKind {
-    /// By what they are made of.
-    InputAddressed,
-    /// By their content, which is known beforehand: a download.
-    FixedOutput,
-    /// By their content, which shows after building.
-    Floating,
-    /// By what they are made of, which includes something that shows after building.
-    Deferred,
-    /// Built anew each time.
-    Impure,
-}
-
-impl DerivationKind {
-    /// The kind in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::InputAddressed => "input-addressed",
-            Self::FixedOutput => "fixed-output",
-            Self::Floating => "content-addressed",
-            Self::Deferred => "deferred",
-            Self::Impure => "impure",
-        }
-    }
-}
-
-/// An output of a derivation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    /// Its name, such as `out`.
-    pub name: String,
-    /// Its path, where that is known before building.
-    pub path: Option<StorePath>,
-}
-
-/// A derivation that another needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Input {
-    /// The `.drv` path.
-    pub derivation: StorePath,
-    /// Names of the outputs that are needed.
-    pub outputs: Vec<String>,
-}
+use super::lists::Lists;
+use super::names::NameTable;
+use super::path_table::{PathNumber, PathTable};
 
 /// A derivation's place in a [`BuildGraph`]: every input stands before what needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,6 +63,12 @@ pub enum BuildGraphError {
         /// The output.
         output: String,
     },
+    /// Two paths have one hash part, which no store allows.
+    #[error("{} has the hash part of another path", .path.to_basename())]
+    Clash {
+        /// One of the paths.
+        path: StorePath,
+    },
     /// Derivations need each other, which no evaluation can make.
     #[error("{} needs itself, by way of others", .derivation.to_basename())]
     Circle {
@@ -139,15 +77,48 @@ pub enum BuildGraphError {
     },
 }
 
+/// An output of a member.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MemberOutput {
+    pub(super) name: u32,
+    pub(super) path: Option<PathNumber>,
+}
+
 /// Derivations in which every input is a member, inputs first.
 #[derive(Debug, Default)]
 pub struct BuildGraph {
-    derivations: Vec<Derivation>,
-    inputs: Edges<DerivationIndex>,
-    /// Which outputs are needed, in the order of the edges of `inputs`.
-    wanted: Vec<Vec<Vec<usize>>>,
-    by_path: HashMap<StorePath, DerivationIndex>,
-    makers: HashMap<StorePath, (DerivationIndex, usize)>,
+    pub(super) paths: PathTable,
+    pub(super) names: NameTable,
+    /// The path of each member.
+    pub(super) at: Vec<PathNumber>,
+    pub(super) kinds: Vec<DerivationKind>,
+    pub(super) allows_substitutes: Vec<bool>,
+    pub(super) outputs: Lists<MemberOutput>,
+    pub(super) inputs: Edges<DerivationIndex>,
+    pub(super) dependents: Edges<DerivationIndex>,
+    /// Positions of the outputs that are wanted, a list an edge of `inputs`.
+    pub(super) wanted: Lists<usize>,
+    /// What is wanted of derivations that are outputs, sorted by the number of the edge.
+    pub(super) dynamic: Vec<(usize, String)>,
+    pub(super) sources: Lists<PathNumber>,
+    /// The member at each path.
+    pub(super) by_path: Vec<Option<DerivationIndex>>,
+    /// The member that makes each path, and the position of the output.
+    pub(super) makers: Vec<Option<(DerivationIndex, usize)>>,
+}
+
+/// A derivation of a graph.
+#[derive(Clone, Copy, Debug)]
+pub struct DerivationView<'a> {
+    graph: &'a BuildGraph,
+    index: DerivationIndex,
+}
+
+/// An output of a derivation of a graph.
+#[derive(Clone, Copy, Debug)]
+pub struct OutputView<'a> {
+    graph: &'a BuildGraph,
+    output: MemberOutput,
 }
 
 impl BuildGraph {
@@ -156,122 +127,134 @@ impl BuildGraph {
     /// # Errors
     ///
     /// When an input or a needed output is missing, or derivations need each other.
-    pub fn new(derivations: Vec<Derivation>) -> Result<Self, BuildGraphError> {
-        let mut by_path = HashMap::with_capacity(derivations.len());
-        let mut unique: Vec<Derivation> = Vec::with_capacity(derivations.len());
+    pub fn new(derivations: &[Derivation]) -> Result<Self, BuildGraphError> {
+        let mut builder = BuildGraphBuilder::default();
         for derivation in derivations {
-            let next = DerivationIndex::at(unique.len());
-            if let Entry::Vacant(entry) = by_path.entry(derivation.path.clone()) {
-                entry.insert(next);
-                unique.push(derivation);
-            }
+            builder.add(derivation)?;
         }
-        let inputs = Edges::try_collect(unique.iter().map(|derivation| {
-            derivation.inputs.iter().map(|input| {
-                by_path.get(&input.derivation).copied().ok_or_else(|| BuildGraphError::MissingInput {
-                    derivation: derivation.path.clone(),
-                    input: input.derivation.clone(),
-                })
-            })
-        }))?;
-        let order = inputs.topological_order().map_err(|stuck: DerivationIndex| BuildGraphError::Circle {
-            derivation: unique[stuck.position()].path.clone(),
-        })?;
-        let place = Edges::places(&order);
-        let inputs = inputs.renumbered(&order, &place);
-        let mut slots: Vec<Option<Derivation>> = unique.into_iter().map(Some).collect();
-        let derivations: Vec<Derivation> =
-            order.iter().filter_map(|old| slots[old.position()].take()).collect();
-        for index in by_path.values_mut() {
-            *index = place[index.position()];
-        }
-        let wanted = derivations
-            .iter()
-            .map(|derivation| positions_of_inputs(derivation, &derivations, &by_path))
-            .collect::<Result<_, _>>()?;
-        let mut makers = HashMap::new();
-        for (position, derivation) in derivations.iter().enumerate() {
-            for (number, output) in derivation.outputs.iter().enumerate() {
-                if let Some(path) = &output.path {
-                    // Of several derivations with one output (a fixed output that is fetched in another way), the first.
-                    makers.entry(path.clone()).or_insert((DerivationIndex::at(position), number));
-                }
-            }
-        }
-        Ok(Self { derivations, inputs, wanted, by_path, makers })
+        builder.finish()
     }
 
     /// How many derivations there are.
     pub fn len(&self) -> usize {
-        self.derivations.len()
+        self.at.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.derivations.is_empty()
+        self.at.is_empty()
     }
 
     /// All derivations, inputs before what needs them.
     pub fn indices(&self) -> impl DoubleEndedIterator<Item = DerivationIndex> + use<> {
-        (0..self.derivations.len()).map(DerivationIndex::at)
+        (0..self.len()).map(DerivationIndex::at)
     }
 
     /// A derivation.
-    pub fn derivation(&self, index: DerivationIndex) -> &Derivation {
-        &self.derivations[index.position()]
+    pub fn derivation(&self, index: DerivationIndex) -> DerivationView<'_> {
+        DerivationView { graph: self, index }
     }
 
     /// What a derivation needs of others.
-    pub fn inputs(&self, index: DerivationIndex) -> impl Iterator<Item = Wanted<'_>> {
-        let wanted = &self.wanted[index.position()];
-        self.inputs
-            .of(index)
-            .iter()
-            .zip(wanted)
-            .map(|(derivation, outputs)| Wanted { derivation: *derivation, outputs })
+    pub fn inputs(&self, index: DerivationIndex) -> impl ExactSizeIterator<Item = Wanted<'_>> {
+        let edges = self.inputs.numbers_of(index).zip(self.inputs.of(index));
+        edges.map(|(edge, derivation)| Wanted { derivation: *derivation, outputs: self.wanted.get(edge) })
+    }
+
+    /// What a derivation needs of derivations that are outputs of others: which other, and the way from there, such as
+    /// `out^dev`.
+    pub fn dynamic_inputs(&self, index: DerivationIndex) -> impl Iterator<Item = (DerivationIndex, &str)> {
+        let edges = self.inputs.numbers_of(index);
+        let first = self.dynamic.partition_point(|(edge, _)| *edge < edges.start);
+        let ways = self.dynamic[first..].iter().take_while(move |(edge, _)| *edge < edges.end);
+        let (start, inputs) = (self.inputs.numbers_of(index).start, self.inputs.of(index));
+        ways.map(move |(edge, way)| (inputs[edge - start], &**way))
+    }
+
+    /// The derivations that a derivation needs.
+    pub fn dependencies(&self, index: DerivationIndex) -> &[DerivationIndex] {
+        self.inputs.of(index)
+    }
+
+    /// The derivations that need a derivation.
+    pub fn dependents(&self, index: DerivationIndex) -> &[DerivationIndex] {
+        self.dependents.of(index)
     }
 
     /// The derivation at a `.drv` path.
     pub fn find(&self, path: &StorePath) -> Option<DerivationIndex> {
-        self.by_path.get(path).copied()
+        self.by_path[self.paths.find(path)?.position()]
     }
 
     /// The derivation that makes a path, and the position of the output.
     pub fn maker(&self, path: &StorePath) -> Option<(DerivationIndex, usize)> {
-        self.makers.get(path).copied()
+        self.makers[self.paths.find(path)?.position()]
     }
 }
 
-fn positions_of_inputs(
-    derivation: &Derivation,
-    derivations: &[Derivation],
-    by_path: &HashMap<StorePath, DerivationIndex>,
-) -> Result<Vec<Vec<usize>>, BuildGraphError> {
-    let positions = |input: &Input| {
-        let known = &derivations[by_path[&input.derivation].position()].outputs;
-        input
+impl<'a> DerivationView<'a> {
+    /// The `.drv` path.
+    pub fn path(self) -> StorePath {
+        self.graph.paths.path(self.graph.at[self.index.position()])
+    }
+
+    /// The name: the `.drv` path's, without the suffix.
+    pub fn name(self) -> &'a str {
+        let name = self.graph.paths.name(self.graph.at[self.index.position()]);
+        name.strip_suffix(".drv").unwrap_or(name)
+    }
+
+    /// How its outputs are addressed.
+    pub fn kind(self) -> DerivationKind {
+        self.graph.kinds[self.index.position()]
+    }
+
+    /// Its `allowSubstitutes` attribute; true where it has none.
+    pub fn allows_substitutes(self) -> bool {
+        self.graph.allows_substitutes[self.index.position()]
+    }
+
+    /// Its outputs, by name.
+    pub fn outputs(self) -> impl ExactSizeIterator<Item = OutputView<'a>> + DoubleEndedIterator {
+        let graph = self.graph;
+        graph
             .outputs
+            .get(self.index.position())
             .iter()
-            .map(|name| {
-                known.iter().position(|output| output.name == *name).ok_or_else(|| {
-                    BuildGraphError::UnknownOutput {
-                        derivation: derivation.path.clone(),
-                        input: input.derivation.clone(),
-                        output: name.clone(),
-                    }
-                })
-            })
-            .collect()
-    };
-    derivation.inputs.iter().map(positions).collect()
+            .map(move |output| OutputView { graph, output: *output })
+    }
+
+    /// One of its outputs.
+    pub fn output(self, position: usize) -> OutputView<'a> {
+        OutputView { graph: self.graph, output: self.graph.outputs.get(self.index.position())[position] }
+    }
+
+    /// The sources that it needs. They are valid wherever the `.drv` is, which refers to them.
+    pub fn sources(self) -> impl ExactSizeIterator<Item = StorePath> + 'a {
+        let graph = self.graph;
+        graph.sources.get(self.index.position()).iter().map(move |source| graph.paths.path(*source))
+    }
+}
+
+impl<'a> OutputView<'a> {
+    /// Its name, such as `out`.
+    pub fn name(self) -> &'a str {
+        self.graph.names.get(self.output.name)
+    }
+
+    /// Its path, where that is known before building.
+    pub fn path(self) -> Option<StorePath> {
+        self.output.path.map(|path| self.graph.paths.path(path))
+    }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use crate::graph::tests::store_path;
+    use crate::graph::{Input, Output};
 
-    /// Path of the output of derivation `number`; its `.drv` path is `number + 1000`.
+    /// Path of the output of derivation `number`; the name of its `.drv` path goes with it.
     pub(crate) fn derivation(number: usize, inputs: &[usize]) -> Derivation {
         Derivation {
             path: drv_path(number),
@@ -279,7 +262,11 @@ pub(crate) mod tests {
             outputs: vec![Output { name: "out".into(), path: Some(store_path(number)) }],
             inputs: inputs
                 .iter()
-                .map(|input| Input { derivation: drv_path(*input), outputs: vec!["out".into()] })
+                .map(|input| Input {
+                    derivation: drv_path(*input),
+                    outputs: vec!["out".into()],
+                    dynamic: Vec::new(),
+                })
                 .collect(),
             sources: Vec::new(),
             allows_substitutes: true,
@@ -287,13 +274,15 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn drv_path(number: usize) -> StorePath {
-        let base = store_path(number + 1000).to_basename();
-        StorePath::from_basename(format!("{base}.drv").as_bytes()).expect("a name")
+        let output = store_path(number);
+        let mut digest = *output.digest();
+        digest[19] = 1;
+        StorePath::from_parts(digest, &format!("{}.drv", output.name())).expect("a name")
     }
 
     #[test]
     fn inputs_come_before_what_needs_them() {
-        let graph = BuildGraph::new(vec![
+        let graph = BuildGraph::new(&[
             derivation(2, &[0, 1]),
             derivation(1, &[0]),
             derivation(0, &[]),
@@ -308,19 +297,19 @@ pub(crate) mod tests {
             }
         }
         let (maker, output) = graph.maker(&store_path(1)).expect("a maker");
-        assert_eq!((graph.derivation(maker).path.clone(), output), (drv_path(1), 0));
+        assert_eq!((graph.derivation(maker).path(), output), (drv_path(1), 0));
         assert_eq!(graph.find(&drv_path(1)), Some(maker));
     }
 
     #[test]
     fn what_is_no_graph_is_named() {
-        let missing = BuildGraph::new(vec![derivation(1, &[0])]).expect_err("no input");
+        let missing = BuildGraph::new(&[derivation(1, &[0])]).expect_err("no input");
         assert!(matches!(missing, BuildGraphError::MissingInput { input, .. } if input == drv_path(0)));
-        let circle = BuildGraph::new(vec![derivation(0, &[1]), derivation(1, &[0])]).expect_err("a circle");
+        let circle = BuildGraph::new(&[derivation(0, &[1]), derivation(1, &[0])]).expect_err("a circle");
         assert!(matches!(circle, BuildGraphError::Circle { .. }));
         let mut wrong = derivation(1, &[0]);
         wrong.inputs[0].outputs = vec!["dev".into()];
-        let unknown = BuildGraph::new(vec![derivation(0, &[]), wrong]).expect_err("no such output");
+        let unknown = BuildGraph::new(&[derivation(0, &[]), wrong]).expect_err("no such output");
         assert!(matches!(unknown, BuildGraphError::UnknownOutput { output, .. } if output == "dev"));
     }
 }

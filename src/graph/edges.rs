@@ -1,6 +1,6 @@
 //! Adjacency in flat arrays: what every graph of this crate is made of.
 
-use std::ops::Range;
+use super::lists::Lists;
 
 /// A node's place in the arrays of its graph.
 pub(super) trait Index: Copy {
@@ -11,16 +11,13 @@ pub(super) trait Index: Copy {
     fn position(self) -> usize;
 }
 
-/// Adjacency as one flat array: the targets of node `i` stand in `targets[starts[i]..starts[i + 1]]`.
+/// Adjacency: the targets of each node, as one list a node.
 #[derive(Debug)]
-pub(super) struct Edges<I> {
-    starts: Vec<u32>,
-    targets: Vec<I>,
-}
+pub(super) struct Edges<I>(Lists<I>);
 
 impl<I> Default for Edges<I> {
     fn default() -> Self {
-        Self { starts: Vec::new(), targets: Vec::new() }
+        Self(Lists::default())
     }
 }
 
@@ -30,55 +27,57 @@ impl<I: Index> Edges<I> {
     where
         T: IntoIterator<Item = Result<I, E>>,
     {
-        let mut edges = Self::default();
+        let mut lists = Lists::default();
         for targets in nodes {
-            edges.start_node();
             for target in targets {
-                edges.targets.push(target?);
+                lists.push(target?);
             }
+            lists.end_list();
         }
-        edges.start_node();
-        Ok(edges)
-    }
-
-    fn start_node(&mut self) {
-        self.starts
-            .push(u32::try_from(self.targets.len()).expect("a store holds fewer than 2^32 references"));
+        Ok(Self(lists))
     }
 
     /// How many nodes there are.
     pub(super) fn len(&self) -> usize {
-        self.starts.len().saturating_sub(1)
-    }
-
-    fn range(&self, node: I) -> Range<usize> {
-        self.starts[node.position()] as usize..self.starts[node.position() + 1] as usize
+        self.0.len()
     }
 
     /// The targets of a node.
     pub(super) fn of(&self, node: I) -> &[I] {
-        &self.targets[self.range(node)]
+        self.0.get(node.position())
+    }
+
+    /// The places of a node's edges among all edges.
+    pub(super) fn numbers_of(&self, node: I) -> std::ops::Range<usize> {
+        self.0.range(node.position())
     }
 
     /// The same edges the other way.
     pub(super) fn reversed(&self) -> Self {
-        let mut starts = vec![0u32; self.starts.len()];
-        for target in &self.targets {
-            starts[target.position() + 1] += 1;
+        let mut counts = vec![0usize; self.len()];
+        for target in self.0.items() {
+            counts[target.position()] += 1;
         }
-        for position in 1..starts.len() {
-            starts[position] += starts[position - 1];
+        let mut next = Vec::with_capacity(self.len());
+        let mut total = 0;
+        for count in &counts {
+            next.push(total);
+            total += count;
         }
-        let mut next = starts.clone();
-        let mut targets = vec![I::at(0); self.targets.len()];
+        let mut targets = vec![I::at(0); total];
         for source in (0..self.len()).map(I::at) {
             for target in self.of(source) {
                 let slot = &mut next[target.position()];
-                targets[*slot as usize] = source;
+                targets[*slot] = source;
                 *slot += 1;
             }
         }
-        Self { starts, targets }
+        let mut lists = Lists::with_capacity(self.len(), total);
+        let mut targets = targets.into_iter();
+        for count in counts {
+            lists.push_list(targets.by_ref().take(count));
+        }
+        Self(lists)
     }
 
     /// Nodes with their targets first (Kahn's algorithm); on a circle, a node that could not be placed.
@@ -115,15 +114,10 @@ impl<I: Index> Edges<I> {
 
     /// The same edges with the nodes numbered by an order, of which `place` is the inverse.
     pub(super) fn renumbered(&self, order: &[I], place: &[I]) -> Self {
-        let mut edges = Self {
-            starts: Vec::with_capacity(self.starts.len()),
-            targets: Vec::with_capacity(self.targets.len()),
-        };
+        let mut lists = Lists::with_capacity(self.len(), self.0.items().len());
         for old in order {
-            edges.start_node();
-            edges.targets.extend(self.of(*old).iter().map(|target| place[target.position()]));
+            lists.push_list(self.of(*old).iter().map(|target| place[target.position()]));
         }
-        edges.start_node();
-        edges
+        Self(lists)
     }
 }

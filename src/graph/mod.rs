@@ -1,16 +1,24 @@
 //! Graphs of store objects and of derivations: what refers to what, in which order, and who depends on it.
 //!
-//! Pure values: where the facts come from (the store database, `nix path-info`, a cache) is other modules' business.
+//! Pure values: where the facts come from (the store database, `.drv` files, `nix path-info`, a cache) is other modules'
+//! business.
 
+mod aterm;
 mod build_graph;
+mod builder;
 mod closure;
+mod derivation;
 mod edges;
+mod lists;
+mod names;
 mod path_info;
+mod path_table;
 
-pub use build_graph::{
-    BuildGraph, BuildGraphError, Derivation, DerivationIndex, DerivationKind, Input, Output, Wanted,
-};
+pub use aterm::ScanError;
+pub use build_graph::{BuildGraph, BuildGraphError, DerivationIndex, DerivationView, OutputView, Wanted};
+pub use builder::{BuildGraphBuilder, DerivationTextError};
 pub use closure::{Closure, ClosureError, PathIndex};
+pub use derivation::{Derivation, DerivationKind, Input, Output};
 pub use path_info::PathInfo;
 
 #[cfg(test)]

@@ -1,21 +1,28 @@
-//! Reading `.drv` files: the outputs of one, or the build graph below some.
+//! Reading `.drv` files: the whole of one, or the build graph below some.
 //!
-//! Format: "Derivations" in the Nix manual's store chapter, unchanged since Nix 1; `nix-derivation` reads it.
+//! One is read by `nix-derivation`; of the many in a graph only what the graph is made of, by its own scanner.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::Read as _;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use nix_derivation::{StoreDir, StorePath};
 
-use crate::graph::{BuildGraph, BuildGraphError, Derivation, DerivationKind, Input, Output};
+use crate::graph::{BuildGraph, BuildGraphBuilder, BuildGraphError};
 use crate::text::Printable;
 
 /// The largest `.drv` file that is read, in bytes. The largest known are a few MiB.
 const LARGEST: u64 = 256 * 1024 * 1024;
 
-/// Below so many files it costs more to start threads than to read them.
-const WORTH_THREADS: usize = 32;
+/// How many files a thread reads at a time: enough that threads seldom wait for each other, and few enough that the first ones
+/// give work to all.
+const BATCH: usize = 32;
+
+/// More threads than this only wait for the disk.
+const MOST_THREADS: usize = 16;
 
 /// Output names and where they will be; nothing where that is known only after building (content-addressed outputs).
 pub(super) type OutputPaths = BTreeMap<String, Option<StorePath>>;
@@ -52,121 +59,161 @@ pub(super) fn outputs(
     path: &StorePath,
     store_dir: &StoreDir,
 ) -> Result<OutputPaths, DerivationError> {
-    let derivation = read(file, path, store_dir)?;
-    Ok(derivation.outputs.into_iter().map(|output| (output.name, output.path)).collect())
+    let mut text = Vec::new();
+    read_text(file, path, store_dir, &mut text)?;
+    let not_one = |reason: String| not_a_derivation(path, store_dir, &reason);
+    let name = path.name().strip_suffix(".drv");
+    let name = name.ok_or_else(|| not_one("its name does not end in .drv".to_owned()))?;
+    let derivation = nix_derivation::Derivation::from_aterm_bytes_in(&text, name, store_dir.clone())
+        .map_err(|error| not_one(error.to_string()))?;
+    derivation
+        .outputs()
+        .iter()
+        .map(|(output_name, output)| {
+            let path = output.path_in(store_dir, name, output_name);
+            Ok((output_name.clone(), path.map_err(|error| not_one(error.to_string()))?))
+        })
+        .collect()
 }
 
-/// Reads the derivations `roots` and everything that they need, from the files in `real_dir`. Blocks.
+/// What was loaded of a build graph.
+#[derive(Debug)]
+pub struct LoadedGraph {
+    /// The graph.
+    pub graph: BuildGraph,
+    /// What could not be read, by path. In the graph it stands as unread.
+    pub damaged: Vec<DerivationError>,
+}
+
+/// Reads the derivations `roots` and everything that they need, from the files in `real_dir`, on all cores. Blocks.
 pub(super) fn build_graph(
     roots: &[StorePath],
     real_dir: &Path,
     store_dir: &StoreDir,
-) -> Result<BuildGraph, DerivationError> {
-    let mut seen: HashSet<StorePath> = roots.iter().cloned().collect();
-    let mut level: Vec<StorePath> = seen.iter().cloned().collect();
-    let mut derivations = Vec::new();
-    while !level.is_empty() {
-        let first = derivations.len();
-        derivations.extend(read_all(&level, real_dir, store_dir)?);
-        level = derivations[first..]
-            .iter()
-            .flat_map(|derivation| &derivation.inputs)
-            .map(|input| &input.derivation)
-            .filter(|input| seen.insert((*input).clone()))
-            .cloned()
-            .collect();
-    }
-    Ok(BuildGraph::new(derivations)?)
-}
-
-/// Reads many files, on as many threads as is worth it.
-fn read_all(
-    paths: &[StorePath],
-    real_dir: &Path,
-    store_dir: &StoreDir,
-) -> Result<Vec<Derivation>, DerivationError> {
-    let read_some = |paths: &[StorePath]| -> Result<Vec<Derivation>, DerivationError> {
-        paths.iter().map(|path| read(&real_dir.join(path.to_basename()), path, store_dir)).collect()
+) -> Result<LoadedGraph, DerivationError> {
+    let loading = Loading {
+        real_dir,
+        store_dir,
+        shared: Mutex::new(Shared {
+            open: roots.to_vec(),
+            seen: roots.iter().cloned().collect(),
+            ..Shared::default()
+        }),
+        news: Condvar::new(),
     };
-    if paths.len() < WORTH_THREADS {
-        return read_some(paths);
-    }
-    let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
-    std::thread::scope(|scope| {
-        let readers: Vec<_> = paths
-            .chunks(paths.len().div_ceil(threads))
-            .map(|paths| scope.spawn(move || read_some(paths)))
-            .collect();
-        let mut derivations = Vec::with_capacity(paths.len());
-        for reader in readers {
-            derivations.extend(reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+    let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get).min(MOST_THREADS);
+    let builders = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| loading.work())).collect();
+        let mut builders = vec![loading.work()];
+        for other in others {
+            builders.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
-        Ok(derivations)
-    })
+        builders
+    });
+    let mut builders = builders.into_iter();
+    let mut all = builders.next().unwrap_or_default();
+    for other in builders {
+        all.absorb(&other)?;
+    }
+    let mut damaged = loading.shared.into_inner().unwrap_or_else(PoisonError::into_inner).damaged;
+    damaged.sort_by(|(one, _), (other, _)| one.cmp(other));
+    for (path, _) in &damaged {
+        all.add_unread(path)?;
+    }
+    Ok(LoadedGraph { graph: all.finish()?, damaged: damaged.into_iter().map(|(_, error)| error).collect() })
 }
 
-/// Reads the derivation `path`, whose file is `file`.
-fn read(file: &Path, path: &StorePath, store_dir: &StoreDir) -> Result<Derivation, DerivationError> {
-    let shown = store_dir.render_path(path);
-    let not_one = |reason: String| DerivationError::NotADerivation { path: shown.clone(), reason };
-    let unreadable = |source| DerivationError::Unreadable { path: shown.clone(), source };
-    let length = std::fs::metadata(file).map_err(unreadable)?.len();
+/// The work that is shared by the threads that load a graph.
+struct Loading<'a> {
+    real_dir: &'a Path,
+    store_dir: &'a StoreDir,
+    shared: Mutex<Shared>,
+    /// There may be something to read again, or nothing ever.
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Not yet read.
+    open: Vec<StorePath>,
+    /// Read, being read or to be read.
+    seen: HashSet<StorePath>,
+    /// How many threads are reading, and may find more.
+    reading: usize,
+    damaged: Vec<(StorePath, DerivationError)>,
+}
+
+impl Loading<'_> {
+    /// Reads until there is nothing left, and gives what was read.
+    fn work(&self) -> BuildGraphBuilder {
+        let mut builder = BuildGraphBuilder::default();
+        let (mut text, mut found, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
+        let mut shared = self.lock();
+        loop {
+            if shared.open.is_empty() {
+                if shared.reading == 0 {
+                    self.news.notify_all();
+                    return builder;
+                }
+                shared = self.news.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let rest = shared.open.len().saturating_sub(BATCH);
+            let batch = shared.open.split_off(rest);
+            shared.reading += 1;
+            drop(shared);
+            for path in batch {
+                let added =
+                    read_text(&self.real_dir.join(path.to_basename()), &path, self.store_dir, &mut text)
+                        .and_then(|()| {
+                            let new = |input| found.push(input);
+                            builder
+                                .add_text(&path, &text, self.store_dir, new)
+                                .map_err(|error| not_a_derivation(&path, self.store_dir, &error.to_string()))
+                        });
+                if let Err(error) = added {
+                    damaged.push((path, error));
+                }
+            }
+            shared = self.lock();
+            for input in found.drain(..) {
+                if !shared.seen.contains(&input) {
+                    shared.seen.insert(input.clone());
+                    shared.open.push(input);
+                }
+            }
+            shared.damaged.append(&mut damaged);
+            shared.reading -= 1;
+            self.news.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the file of the derivation `path` into `text`, in place of what is there.
+fn read_text(
+    file: &Path,
+    path: &StorePath,
+    store_dir: &StoreDir,
+    text: &mut Vec<u8>,
+) -> Result<(), DerivationError> {
+    let unreadable = |source| DerivationError::Unreadable { path: store_dir.render_path(path), source };
+    let mut file = File::open(file).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
     if length > LARGEST {
-        return Err(not_one(format!("it has {length} bytes")));
+        return Err(not_a_derivation(path, store_dir, &format!("it has {length} bytes")));
     }
-    let text = std::fs::read(file).map_err(unreadable)?;
-    let name =
-        path.name().strip_suffix(".drv").ok_or_else(|| not_one("its name does not end in .drv".into()))?;
-    let derivation = nix_derivation::Derivation::from_aterm_bytes_in(&text, name, store_dir.clone())
-        .map_err(|error| not_one(Printable(&error.to_string()).to_string()))?;
-    let outputs = derivation
-        .outputs()
-        .iter()
-        .map(|(output_name, output)| {
-            let path =
-                output.path_in(store_dir, name, output_name).map_err(|error| not_one(error.to_string()))?;
-            Ok(Output { name: output_name.clone(), path })
-        })
-        .collect::<Result<_, DerivationError>>()?;
-    Ok(Derivation {
-        path: path.clone(),
-        kind: kind_of(&derivation),
-        outputs,
-        inputs: derivation
-            .input_derivations()
-            .iter()
-            .map(|(path, input)| Input {
-                derivation: path.clone(),
-                outputs: input.outputs().iter().cloned().collect(),
-            })
-            .collect(),
-        sources: derivation.input_sources().iter().cloned().collect(),
-        allows_substitutes: allows_substitutes(&derivation),
-    })
+    text.clear();
+    file.read_to_end(text).map_err(unreadable)?;
+    Ok(())
 }
 
-fn kind_of(derivation: &nix_derivation::Derivation) -> DerivationKind {
-    use nix_derivation::Output::{Deferred, Fixed, Floating, Impure};
-    let has = |is_kind: fn(&nix_derivation::Output) -> bool| derivation.outputs().values().any(is_kind);
-    if has(|output| matches!(output, Impure { .. })) {
-        DerivationKind::Impure
-    } else if has(|output| matches!(output, Floating { .. })) {
-        DerivationKind::Floating
-    } else if has(|output| matches!(output, Deferred)) {
-        DerivationKind::Deferred
-    } else if has(|output| matches!(output, Fixed { .. })) {
-        DerivationKind::FixedOutput
-    } else {
-        DerivationKind::InputAddressed
-    }
-}
-
-/// The attribute `allowSubstitutes` as Nix reads it (`DerivationOptions` in `src/libstore/derivation-options.cc`): in the
-/// environment anything but `1` is false, in structured attributes it is a boolean.
-fn allows_substitutes(derivation: &nix_derivation::Derivation) -> bool {
-    const ATTRIBUTE: &str = "allowSubstitutes";
-    match derivation.structured_attrs() {
-        Some(attributes) => attributes.get(ATTRIBUTE).and_then(serde_json::Value::as_bool).unwrap_or(true),
-        None => derivation.environment().get(ATTRIBUTE).is_none_or(|value| value == b"1"),
+fn not_a_derivation(path: &StorePath, store_dir: &StoreDir, reason: &str) -> DerivationError {
+    DerivationError::NotADerivation {
+        path: store_dir.render_path(path),
+        reason: Printable(reason).to_string(),
     }
 }

@@ -15,7 +15,7 @@ mod settings;
 mod store;
 mod target;
 
-pub use derivation::DerivationError;
+pub use derivation::{DerivationError, LoadedGraph};
 pub use flake::{
     DevShell, Flake, FlakeOutputs, Source as FlakeSource, SourceKind, flakes_of, is_whole_flake, revision,
 };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix_derivation::{StoreDir, StorePath};
 
 use super::database::{Database, DatabaseError};
-use super::derivation::{self, DerivationError};
+use super::derivation::{self, DerivationError, LoadedGraph};
 use super::path_info::{self, Entry};
 use super::program::{Nix, NixError, Version};
 use super::settings::Settings;
@@ -240,17 +240,31 @@ impl Store {
         trusted.as_bool().or_else(|| trusted.as_i64().map(|trusted| trusted != 0))
     }
 
-    /// The derivations `roots` and everything that they need, read from their files.
+    /// The derivations `roots` and everything that they need, read from their files. What cannot be read is noted, and stands
+    /// in the graph as unread.
+    ///
+    /// # Errors
+    ///
+    /// When derivations are no graph: they need themselves, or outputs that others do not have.
+    pub async fn load_graph(&self, roots: &[StorePath]) -> Result<LoadedGraph, DerivationError> {
+        let (real_dir, dir, roots) = (self.real_dir.clone(), self.dir.clone(), roots.to_vec());
+        let work = move || derivation::build_graph(&roots, &real_dir, &dir);
+        match tokio::task::spawn_blocking(work).await {
+            Ok(loaded) => loaded,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// As [`Store::load_graph`], where everything must be readable.
     ///
     /// # Errors
     ///
     /// When a `.drv` file is missing or is not what it should be.
     pub async fn build_graph(&self, roots: &[StorePath]) -> Result<BuildGraph, DerivationError> {
-        let (real_dir, dir, roots) = (self.real_dir.clone(), self.dir.clone(), roots.to_vec());
-        let work = move || derivation::build_graph(&roots, &real_dir, &dir);
-        match tokio::task::spawn_blocking(work).await {
-            Ok(graph) => graph,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        let loaded = self.load_graph(roots).await?;
+        match loaded.damaged.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(loaded.graph),
         }
     }
 

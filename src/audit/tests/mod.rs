@@ -53,8 +53,8 @@ struct Audit {
 }
 
 impl Audit {
-    fn new(derivations: Vec<Derivation>, caches: Vec<Cache>) -> Self {
-        let target = derivations[derivations.len() - 1].clone();
+    fn new(derivations: &[Derivation], caches: Vec<Cache>) -> Self {
+        let target = &derivations[derivations.len() - 1];
         let graph = BuildGraph::new(derivations).expect("a graph");
         let index = graph.find(&target.path).expect("the target");
         let view = View {
@@ -130,14 +130,14 @@ fn chain(count: usize) -> Vec<Derivation> {
 
 #[test]
 fn nothing_is_asked_below_a_hit_but_what_it_refers_to() {
-    let mut audit = Audit::new(chain(4), vec![cache(&[(3, &[1]), (1, &[])])]);
+    let mut audit = Audit::new(&chain(4), vec![cache(&[(3, &[1]), (1, &[])])]);
     assert_eq!(audit.verdicts().totals.hits, 2);
     assert_eq!(audit.asked, HashSet::from([store_path(3), store_path(1)]));
 }
 
 #[test]
 fn what_is_valid_is_neither_asked_nor_needed() {
-    let mut audit = Audit::new(chain(3), vec![Cache::new()]).valid(1);
+    let mut audit = Audit::new(&chain(3), vec![Cache::new()]).valid(1);
     let verdicts = audit.verdicts();
     assert_eq!((verdicts.totals.needed, verdicts.totals.misses, verdicts.totals.root_misses), (1, 1, 1));
     assert_eq!(audit.asked, HashSet::from([store_path(2)]));
@@ -153,7 +153,7 @@ fn one_changed_input_is_the_root_of_all_above_it() {
         derivation(3, &[1]),
         derivation(4, &[2, 3]),
     ];
-    let mut audit = Audit::new(derivations, vec![cache(&[(0, &[])])]);
+    let mut audit = Audit::new(&derivations, vec![cache(&[(0, &[])])]);
     let verdicts = audit.verdicts();
     let root = of(&verdicts, &audit.graph, 1);
     assert_eq!((root.role, root.blocks), (Role::Root, 3));
@@ -174,7 +174,7 @@ fn downloads_and_what_is_local_by_design_are_no_causes_and_do_not_count() {
     let mut script = derivation(2, &[1]);
     script.allows_substitutes = false;
     let derivations = vec![download, derivation(1, &[]), script, derivation(3, &[0, 2])];
-    let mut audit = Audit::new(derivations, vec![Cache::new()]);
+    let mut audit = Audit::new(&derivations, vec![Cache::new()]);
     let verdicts = audit.verdicts();
     let totals = verdicts.totals;
     assert_eq!((totals.fixed_output, totals.fixed_output_misses, totals.local_by_design), (1, 1, 1));
@@ -194,7 +194,7 @@ fn audit_reason(audit: &mut Audit, number: usize) -> Reason {
 fn what_is_local_by_design_counts_when_something_refers_to_it() {
     let mut script = derivation(0, &[]);
     script.allows_substitutes = false;
-    let mut audit = Audit::new(vec![script, derivation(1, &[0])], vec![cache(&[(1, &[0])])]);
+    let mut audit = Audit::new(&[script, derivation(1, &[0])], vec![cache(&[(1, &[0])])]);
     let verdicts = audit.verdicts();
     // As an input of the build that follows it is local by design; as a reference it is missing.
     let script = of(&verdicts, &audit.graph, 0);
@@ -207,7 +207,7 @@ fn the_way_to_what_is_missing_is_the_shortest() {
     // 3 refers to 2 and 1, 2 refers to 1, 1 refers to 0, which is nowhere.
     let derivations =
         vec![derivation(0, &[]), derivation(1, &[0]), derivation(2, &[1]), derivation(3, &[1, 2])];
-    let mut audit = Audit::new(derivations, vec![cache(&[(3, &[2, 1]), (2, &[1]), (1, &[0])])]);
+    let mut audit = Audit::new(&derivations, vec![cache(&[(3, &[2, 1]), (2, &[1]), (1, &[0])])]);
     let finding = audit.reason(3).expect("a reason");
     assert_eq!(finding.reason, Reason::IncompleteClosure);
     let chain: Vec<String> = [3, 1, 0].map(|number| store_path(number).to_basename()).to_vec();
@@ -221,7 +221,7 @@ fn the_way_to_what_is_missing_is_the_shortest() {
 
 #[test]
 fn several_caches_together_may_hold_what_none_of_them_does() {
-    let mut audit = Audit::new(chain(2), vec![cache(&[(1, &[0])]), cache(&[(0, &[])])]);
+    let mut audit = Audit::new(&chain(2), vec![cache(&[(1, &[0])]), cache(&[(0, &[])])]);
     assert_eq!(audit.verdicts().totals.hit_rate, Some(1.0));
 }
 
@@ -245,12 +245,12 @@ fn each_thing_that_is_wrong_with_an_answer_has_its_reason() {
         (CacheAnswer::Absent, Reason::NotOnAnyCache, Status::Miss),
     ];
     for (answer, reason, status) in cases {
-        let mut audit = Audit::new(chain(1), vec![Cache::from([(store_path(0), answer.clone())])]);
+        let mut audit = Audit::new(&chain(1), vec![Cache::from([(store_path(0), answer.clone())])]);
         assert_eq!(of(&audit.verdicts(), &audit.graph, 0).status, status, "{answer:?}");
         assert_eq!(audit_reason(&mut audit, 0), reason, "{answer:?}");
         // With the path on another cache, all is well.
         let mut audit =
-            Audit::new(chain(1), vec![Cache::from([(store_path(0), answer)]), cache(&[(0, &[])])]);
+            Audit::new(&chain(1), vec![Cache::from([(store_path(0), answer)]), cache(&[(0, &[])])]);
         assert_eq!(audit.verdicts().totals.hit_rate, Some(1.0));
     }
 }
@@ -260,7 +260,7 @@ fn an_unknown_is_no_miss_and_a_gate_falls_only_when_it_must() {
     let derivations = vec![derivation(0, &[]), derivation(1, &[]), derivation(2, &[0, 1])];
     let mut known = cache(&[(0, &[])]);
     known.insert(store_path(1), unreachable_answer());
-    let totals = Audit::new(derivations, vec![known]).verdicts().totals;
+    let totals = Audit::new(&derivations, vec![known]).verdicts().totals;
     assert_eq!((totals.hits, totals.misses, totals.inconclusive), (1, 1, 1));
     assert_eq!(totals.hit_rate, Some(0.5));
     assert_eq!(totals.reaches(0.3), Some(true));
@@ -271,7 +271,7 @@ fn an_unknown_is_no_miss_and_a_gate_falls_only_when_it_must() {
 
 #[test]
 fn a_cache_that_cannot_be_asked_makes_misses_inconclusive() {
-    let mut audit = Audit::new(chain(1), vec![Cache::new(), Cache::new()]);
+    let mut audit = Audit::new(&chain(1), vec![Cache::new(), Cache::new()]);
     audit.view.caches[1] = CacheState::DroppedUnknown;
     assert_eq!(audit.verdicts().totals.inconclusive, 1);
     audit.asked.clear();
@@ -291,7 +291,7 @@ fn a_long_chain_does_not_overflow_the_stack() {
         (0..count).map(|number: usize| number.checked_sub(1).into_iter().collect()).collect();
     let all: Vec<(usize, &[usize])> =
         references.iter().enumerate().skip(1).map(|(n, r)| (n, r.as_slice())).collect();
-    let mut audit = Audit::new(chain(count), vec![cache(&all)]);
+    let mut audit = Audit::new(&chain(count), vec![cache(&all)]);
     let facts = audit.facts();
     let verdicts = judge(&facts);
     assert_eq!((verdicts.totals.root_misses, verdicts.totals.cascades), (1, count - 1));
@@ -306,7 +306,7 @@ fn a_long_chain_does_not_overflow_the_stack() {
 
 #[test]
 fn a_cache_that_names_ever_new_paths_comes_to_an_end() {
-    let audit = Audit::new(chain(1), vec![Cache::new()]);
+    let audit = Audit::new(&chain(1), vec![Cache::new()]);
     let mut walk = Walk::new(&audit.graph, &audit.view);
     let mut next = 100;
     loop {
@@ -325,7 +325,7 @@ fn a_cache_that_names_ever_new_paths_comes_to_an_end() {
 
 #[test]
 fn narinfos_that_refer_to_each_other_in_a_circle_are_no_hits() {
-    let mut audit = Audit::new(chain(2), vec![cache(&[(0, &[1]), (1, &[0])])]);
+    let mut audit = Audit::new(&chain(2), vec![cache(&[(0, &[1]), (1, &[0])])]);
     assert_eq!(audit.verdicts().totals.hits, 0);
     audit.asked.clear();
     assert_eq!(audit.predict(NIX_2_34, false).len(), 2);
@@ -376,7 +376,7 @@ proptest! {
                 }))
             }).collect()
         }).collect();
-        let mut audit = Audit::new(derivations, caches);
+        let mut audit = Audit::new(&derivations, caches);
         for number in (0..graph.len() - 1).filter(|number| valid >> (number % 64) & 7 == 7) {
             audit = audit.valid(number);
         }

@@ -18,7 +18,7 @@ use crate::audit::{
 };
 use crate::cache::CacheUrl;
 use crate::event::{Event, Reporter};
-use crate::graph::{BuildGraph, DerivationIndex};
+use crate::graph::{BuildGraph, DerivationIndex, OutputView};
 use crate::net::HttpSettings;
 use crate::nix::{BuildTarget, EvaluationArguments, Implementation, Resolver, revision};
 
@@ -179,18 +179,18 @@ async fn view(
     targets: &[BuildTarget],
     caches: &[AuditedCache],
 ) -> Result<View, AuditError> {
-    let outputs = |index| graph.derivation(index).outputs.iter();
+    let outputs = |index| graph.derivation(index).outputs();
     let wanted: Vec<(DerivationIndex, Vec<usize>)> = targets
         .iter()
         .filter_map(|target| {
             let index = graph.find(&target.derivation)?;
-            let is_wanted = |name: &String| target.outputs.contains(name);
-            let positions = outputs(index).enumerate().filter(|(_, output)| is_wanted(&output.name));
+            let is_wanted = |name: &str| target.outputs.iter().any(|wanted| wanted == name);
+            let positions = outputs(index).enumerate().filter(|(_, output)| is_wanted(output.name()));
             Some((index, positions.map(|(position, _)| position).collect()))
         })
         .collect();
     let all: Vec<StorePath> =
-        graph.indices().flat_map(|index| outputs(index).filter_map(|o| o.path.clone())).collect();
+        graph.indices().flat_map(|index| outputs(index).filter_map(OutputView::path)).collect();
     let invalid = local.store.invalid(&all).await?;
     let mut valid: std::collections::HashSet<StorePath> = all.into_iter().collect();
     for path in &invalid {
@@ -201,7 +201,7 @@ async fn view(
         let roots: Vec<StorePath> = wanted
             .iter()
             .flat_map(|(index, outputs)| {
-                outputs.iter().filter_map(|output| graph.derivation(*index).outputs[*output].path.clone())
+                outputs.iter().filter_map(|output| graph.derivation(*index).output(*output).path())
             })
             .filter(|path| valid.contains(path))
             .collect();
@@ -296,14 +296,14 @@ impl Description<'_> {
     fn derivation(&self, index: DerivationIndex) -> DerivationReport {
         let derivation = self.facts.graph.derivation(index);
         let verdict = &self.verdicts.derivations[index.position()];
-        let drv = self.shown(&derivation.path);
+        let drv = self.shown(&derivation.path());
         let finding = explain(self.facts, self.verdicts, index, self.urls, &drv);
-        let outputs = derivation.outputs.iter().enumerate().map(|(position, output)| {
+        let outputs = derivation.outputs().enumerate().map(|(position, output)| {
             let id = self.facts.outputs(index)[position];
             let answers = id.and_then(|id| self.facts.answers(id)).unwrap_or_default();
             OutputReport {
-                name: output.name.clone(),
-                path: output.path.as_ref().map(|path| self.shown(path)),
+                name: output.name().to_owned(),
+                path: output.path().map(|path| self.shown(&path)),
                 wanted: verdict.outputs.contains(&position),
                 answers: self
                     .urls
@@ -320,7 +320,7 @@ impl Description<'_> {
         let also = finding.iter().flat_map(|finding| &finding.also);
         DerivationReport {
             name: derivation.name().to_owned(),
-            kind: derivation.kind.name(),
+            kind: derivation.kind().name(),
             needed: verdict.is_needed,
             valid: verdict.is_valid,
             verdict: verdict.status,
@@ -333,7 +333,7 @@ impl Description<'_> {
             caused_by: verdict
                 .caused_by
                 .iter()
-                .map(|cause| self.shown(&self.facts.graph.derivation(*cause).path))
+                .map(|cause| self.shown(&self.facts.graph.derivation(*cause).path()))
                 .collect(),
             blocks: verdict.blocks,
             is_counted: verdict.is_counted(),

@@ -1,0 +1,403 @@
+//! Making a build graph: derivations are added in any order, by several threads each with a builder of its own.
+
+use std::collections::HashMap;
+
+use nix_derivation::{StoreDir, StorePath};
+
+use super::aterm::{Scan, Span};
+use super::build_graph::{BuildGraph, BuildGraphError, DerivationIndex, MemberOutput};
+use super::derivation::{Derivation, DerivationKind};
+use super::edges::{Edges, Index as _};
+use super::lists::Lists;
+use super::path_table::{PathNumber, PathTable};
+use super::{ScanError, names::NameTable};
+
+/// How many characters the hash part of a path has.
+const HASH_LENGTH: usize = 32;
+
+/// A member before the graph is linked. Its outputs, inputs and sources are the lists of the same number.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    path: PathNumber,
+    kind: DerivationKind,
+    allows_substitutes: bool,
+}
+
+/// Derivations that are not linked yet.
+#[derive(Debug, Default)]
+pub struct BuildGraphBuilder {
+    paths: PathTable,
+    /// Paths by their hash part as it is written, so that only new ones are decoded.
+    spelled: HashMap<[u8; HASH_LENGTH], PathNumber>,
+    names: NameTable,
+    members: Vec<Member>,
+    outputs: Lists<MemberOutput>,
+    inputs: Lists<PathNumber>,
+    /// Which outputs are wanted, a list an input.
+    wanted: Lists<u32>,
+    /// What is wanted of derivations that are outputs, by the number of the input.
+    dynamic: Vec<(usize, String)>,
+    sources: Lists<PathNumber>,
+    /// The paths that were told of.
+    met: Vec<bool>,
+    scan: Scan,
+}
+
+/// Why the text of a `.drv` file is not taken.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DerivationTextError {
+    /// It is no derivation.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// Something in it should be a path, and is not.
+    #[error("{0:?} is no store path of the store {1}")]
+    Path(String, String),
+    /// An output or an input has a name that none can have.
+    #[error("{0:?} is no name of an output")]
+    Name(String),
+    /// It does not go with what is there.
+    #[error(transparent)]
+    Graph(#[from] BuildGraphError),
+}
+
+impl BuildGraphBuilder {
+    /// Adds the derivation at `path`, of which `text` is the file. The paths of its inputs go to `found`, each when it is first met.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no derivation; then nothing is added.
+    pub fn add_text(
+        &mut self,
+        path: &StorePath,
+        text: &[u8],
+        store_dir: &StoreDir,
+        mut found: impl FnMut(StorePath),
+    ) -> Result<(), DerivationTextError> {
+        let mut scan = std::mem::take(&mut self.scan);
+        let result = scan.read(text).map_err(DerivationTextError::from).and_then(|()| {
+            // First everything that can fail.
+            let prepared = self.prepare(path, text, &scan, store_dir)?;
+            self.met.resize(self.paths.len(), false);
+            for input in &prepared.inputs {
+                if !std::mem::replace(&mut self.met[input.position()], true) {
+                    found(self.paths.path(*input));
+                }
+            }
+            self.commit(prepared, &scan, text);
+            Ok(())
+        });
+        self.scan = scan;
+        result
+    }
+
+    /// Adds a derivation that is known otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When one of its paths has the hash part of another.
+    pub fn add(&mut self, derivation: &Derivation) -> Result<(), BuildGraphError> {
+        let path = self.number(&derivation.path)?;
+        let mut outputs = Vec::with_capacity(derivation.outputs.len());
+        for output in &derivation.outputs {
+            let path = output.path.as_ref().map(|path| self.number(path)).transpose()?;
+            outputs.push(MemberOutput { name: self.names.add(&output.name), path });
+        }
+        let inputs: Vec<PathNumber> =
+            derivation.inputs.iter().map(|input| self.number(&input.derivation)).collect::<Result<_, _>>()?;
+        let sources: Vec<PathNumber> =
+            derivation.sources.iter().map(|source| self.number(source)).collect::<Result<_, _>>()?;
+        for (input, number) in derivation.inputs.iter().zip(inputs) {
+            let edge = self.wanted.len();
+            self.dynamic.extend(input.dynamic.iter().map(|way| (edge, way.clone())));
+            self.inputs.push(number);
+            self.wanted.push_list(input.outputs.iter().map(|name| self.names.add(name)));
+        }
+        self.inputs.end_list();
+        self.outputs.push_list(outputs);
+        self.sources.push_list(sources);
+        let (kind, allows_substitutes) = (derivation.kind, derivation.allows_substitutes);
+        self.members.push(Member { path, kind, allows_substitutes });
+        Ok(())
+    }
+
+    /// Adds a derivation of which nothing is known but that it is there.
+    ///
+    /// # Errors
+    ///
+    /// When its path has the hash part of another.
+    pub fn add_unread(&mut self, path: &StorePath) -> Result<(), BuildGraphError> {
+        let path = self.number(path)?;
+        self.members.push(Member { path, kind: DerivationKind::Unread, allows_substitutes: true });
+        self.outputs.end_list();
+        self.inputs.end_list();
+        self.sources.end_list();
+        Ok(())
+    }
+
+    /// Takes over what another has.
+    ///
+    /// # Errors
+    ///
+    /// When one of its paths has the hash part of another.
+    pub fn absorb(&mut self, other: &Self) -> Result<(), BuildGraphError> {
+        let mut numbers = Vec::with_capacity(other.paths.len());
+        for theirs in other.paths.numbers() {
+            let ours = self.paths.add(other.paths.digest(theirs), other.paths.name(theirs));
+            numbers.push(ours.ok_or_else(|| clash(&other.paths.path(theirs)))?);
+        }
+        let path = |theirs: PathNumber| numbers[theirs.position()];
+        let names: Vec<u32> = other.names.iter().map(|name| self.names.add(name)).collect();
+        let edges = self.wanted.len();
+        self.dynamic.extend(other.dynamic.iter().map(|(edge, way)| (edge + edges, way.clone())));
+        for (number, member) in other.members.iter().enumerate() {
+            self.members.push(Member { path: path(member.path), ..*member });
+            self.outputs.push_list(other.outputs.get(number).iter().map(|output| MemberOutput {
+                name: names[output.name as usize],
+                path: output.path.map(path),
+            }));
+            self.inputs.push_list(other.inputs.get(number).iter().map(|input| path(*input)));
+            self.sources.push_list(other.sources.get(number).iter().map(|source| path(*source)));
+        }
+        for edge in 0..other.wanted.len() {
+            self.wanted.push_list(other.wanted.get(edge).iter().map(|name| names[*name as usize]));
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, path: &StorePath) -> Result<PathNumber, BuildGraphError> {
+        self.paths.add(path.digest(), path.name()).ok_or_else(|| clash(path))
+    }
+
+    /// The number of a path as it stands in a file.
+    fn spelled(
+        &mut self,
+        text: &[u8],
+        span: &Span,
+        store_dir: &StoreDir,
+    ) -> Result<PathNumber, DerivationTextError> {
+        let bytes = &text[span.start as usize..span.end as usize];
+        let no_path =
+            || DerivationTextError::Path(String::from_utf8_lossy(bytes).into_owned(), store_dir.to_string());
+        let base = bytes.strip_prefix(store_dir.as_str().as_bytes()).and_then(|rest| rest.strip_prefix(b"/"));
+        let base = base.ok_or_else(no_path)?;
+        let (hash, rest) = base.split_first_chunk::<HASH_LENGTH>().ok_or_else(no_path)?;
+        if let Some(number) = self.spelled.get(hash) {
+            let is_same = rest
+                .split_first()
+                .is_some_and(|(dash, name)| *dash == b'-' && name == self.paths.name(*number).as_bytes());
+            if is_same {
+                return Ok(*number);
+            }
+        }
+        let path = StorePath::from_basename(base).map_err(|_| no_path())?;
+        let number = self.number(&path)?;
+        self.spelled.insert(*hash, number);
+        Ok(number)
+    }
+
+    fn prepare(
+        &mut self,
+        path: &StorePath,
+        text: &[u8],
+        scan: &Scan,
+        store_dir: &StoreDir,
+    ) -> Result<Prepared, DerivationTextError> {
+        let member = Member {
+            path: self.number(path)?,
+            // Without outputs it is of no kind at all; Nix makes none such.
+            kind: scan.kind.unwrap_or(DerivationKind::InputAddressed),
+            allows_substitutes: scan.allows_substitutes,
+        };
+        let mut outputs = Vec::with_capacity(scan.outputs.len());
+        for output in &scan.outputs {
+            let name = self.names.add(name_at(text, &output.name)?);
+            let is_known = !output.path.is_empty();
+            let path = is_known.then(|| self.spelled(text, &output.path, store_dir)).transpose()?;
+            outputs.push(MemberOutput { name, path });
+        }
+        let mut inputs = Vec::with_capacity(scan.inputs.len());
+        for input in &scan.inputs {
+            inputs.push(self.spelled(text, &input.path, store_dir)?);
+        }
+        for name in &scan.wanted {
+            self.names.add(name_at(text, name)?);
+        }
+        let mut sources = Vec::with_capacity(scan.sources.len());
+        for source in &scan.sources {
+            sources.push(self.spelled(text, source, store_dir)?);
+        }
+        Ok(Prepared { member, outputs, inputs, sources })
+    }
+
+    fn commit(&mut self, prepared: Prepared, scan: &Scan, text: &[u8]) {
+        let edges = self.wanted.len();
+        self.dynamic.extend(scan.dynamic.iter().map(|(input, way)| (edges + *input as usize, way.clone())));
+        for input in &scan.inputs {
+            for name in &scan.wanted[input.wanted.start as usize..input.wanted.end as usize] {
+                // Checked before.
+                self.wanted.push(self.names.add(name_at(text, name).unwrap_or_default()));
+            }
+            self.wanted.end_list();
+        }
+        self.members.push(prepared.member);
+        self.outputs.push_list(prepared.outputs);
+        self.inputs.push_list(prepared.inputs);
+        self.sources.push_list(prepared.sources);
+    }
+
+    /// Links what was added. A path that was added twice counts once.
+    ///
+    /// # Errors
+    ///
+    /// When an input or a wanted output is missing, or derivations need each other.
+    pub fn finish(mut self) -> Result<BuildGraph, BuildGraphError> {
+        // By path, so that the graph does not depend on the order in which its members came.
+        let mut order: Vec<usize> = (0..self.members.len()).collect();
+        order.sort_by_key(|number| self.paths.digest(self.members[*number].path));
+        order.dedup_by_key(|number| self.members[*number].path);
+        let mut by_path: Vec<Option<DerivationIndex>> = vec![None; self.paths.len()];
+        for (place, number) in order.iter().enumerate() {
+            by_path[self.members[*number].path.position()] = Some(DerivationIndex::at(place));
+        }
+        let path_of = |member: &Member| self.paths.path(member.path);
+        let inputs = Edges::try_collect(order.iter().map(|number| {
+            let member = &self.members[*number];
+            self.inputs.get(*number).iter().map(|input| {
+                by_path[input.position()].ok_or_else(|| BuildGraphError::MissingInput {
+                    derivation: path_of(member),
+                    input: self.paths.path(*input),
+                })
+            })
+        }))?;
+        let sorted = inputs.topological_order().map_err(|stuck: DerivationIndex| {
+            BuildGraphError::Circle { derivation: path_of(&self.members[order[stuck.position()]]) }
+        })?;
+        let place = Edges::places(&sorted);
+        let inputs = inputs.renumbered(&sorted, &place);
+        let order: Vec<usize> = sorted.iter().map(|old| order[old.position()]).collect();
+        for index in by_path.iter_mut().flatten() {
+            *index = place[index.position()];
+        }
+        let outputs = self.all_outputs(&order, &inputs);
+        let (wanted, dynamic) = self.positions(&order, &inputs, &outputs)?;
+        let mut makers = vec![None; self.paths.len()];
+        for (position, _) in order.iter().enumerate() {
+            for (number, output) in outputs.get(position).iter().enumerate() {
+                if let Some(path) = output.path {
+                    // Of several derivations with one output (a fixed output that is fetched in another way), the first.
+                    let maker = &mut makers[path.position()];
+                    *maker = maker.or(Some((DerivationIndex::at(position), number)));
+                }
+            }
+        }
+        let mut sources = Lists::with_capacity(order.len(), self.sources.items().len());
+        for number in &order {
+            sources.push_list(self.sources.get(*number).iter().copied());
+        }
+        let members = |member: fn(&Member) -> bool| {
+            order.iter().map(|number| member(&self.members[*number])).collect::<Vec<bool>>()
+        };
+        let allows_substitutes = members(|member| member.allows_substitutes);
+        let kinds = order.iter().map(|number| self.members[*number].kind).collect();
+        let at = order.iter().map(|number| self.members[*number].path).collect();
+        self.paths.shrink();
+        Ok(BuildGraph {
+            paths: self.paths,
+            names: self.names,
+            at,
+            kinds,
+            allows_substitutes,
+            outputs,
+            dependents: inputs.reversed(),
+            inputs,
+            wanted,
+            dynamic,
+            sources,
+            by_path,
+            makers,
+        })
+    }
+
+    /// The outputs of each member in the final order. Of one that was not read, those that others want.
+    fn all_outputs(&self, order: &[usize], inputs: &Edges<DerivationIndex>) -> Lists<MemberOutput> {
+        let mut guessed: HashMap<DerivationIndex, Vec<u32>> = HashMap::new();
+        for (position, number) in order.iter().enumerate() {
+            let edges = self.inputs.range(*number);
+            for (edge, input) in edges.zip(inputs.of(DerivationIndex::at(position))) {
+                if self.members[order[input.position()]].kind == DerivationKind::Unread {
+                    guessed.entry(*input).or_default().extend(self.wanted.get(edge));
+                }
+            }
+        }
+        let mut outputs = Lists::with_capacity(order.len(), self.outputs.items().len());
+        for (position, number) in order.iter().enumerate() {
+            match guessed.get_mut(&DerivationIndex::at(position)) {
+                Some(names) => {
+                    names.sort_by_key(|name| self.names.get(*name));
+                    names.dedup();
+                    outputs.push_list(names.iter().map(|name| MemberOutput { name: *name, path: None }));
+                }
+                None => outputs.push_list(self.outputs.get(*number).iter().copied()),
+            }
+        }
+        outputs
+    }
+
+    /// The places of wanted outputs among those of their derivation, a list an edge of the final graph, and what is wanted of
+    /// derivations that are outputs.
+    #[expect(clippy::type_complexity, reason = "two lists by edge, once")]
+    fn positions(
+        &self,
+        order: &[usize],
+        inputs: &Edges<DerivationIndex>,
+        outputs: &Lists<MemberOutput>,
+    ) -> Result<(Lists<usize>, Vec<(usize, String)>), BuildGraphError> {
+        let mut wanted = Lists::with_capacity(self.wanted.len(), self.wanted.items().len());
+        let mut moved: HashMap<usize, usize> = HashMap::new();
+        for (position, number) in order.iter().enumerate() {
+            let edges = self.inputs.range(*number);
+            for (edge, input) in edges.zip(inputs.of(DerivationIndex::at(position))) {
+                let known = outputs.get(input.position());
+                if !self.dynamic.is_empty() {
+                    moved.insert(edge, wanted.len());
+                }
+                for name in self.wanted.get(edge) {
+                    let place = known.iter().position(|output| output.name == *name);
+                    wanted.push(place.ok_or_else(|| BuildGraphError::UnknownOutput {
+                        derivation: self.paths.path(self.members[*number].path),
+                        input: self.paths.path(self.members[order[input.position()]].path),
+                        output: self.names.get(*name).to_owned(),
+                    })?);
+                }
+                wanted.end_list();
+            }
+        }
+        let mut dynamic: Vec<(usize, String)> =
+            self.dynamic.iter().filter_map(|(edge, way)| Some((*moved.get(edge)?, way.clone()))).collect();
+        dynamic.sort();
+        wanted.shrink();
+        Ok((wanted, dynamic))
+    }
+}
+
+/// What is known of a member before it is added.
+struct Prepared {
+    member: Member,
+    outputs: Vec<MemberOutput>,
+    inputs: Vec<PathNumber>,
+    sources: Vec<PathNumber>,
+}
+
+fn clash(path: &StorePath) -> BuildGraphError {
+    BuildGraphError::Clash { path: path.clone() }
+}
+
+/// The name of an output as it stands in a file. (What it may consist of: "Store Object names" in the Nix manual.)
+fn name_at<'a>(text: &'a [u8], span: &Span) -> Result<&'a str, DerivationTextError> {
+    let bytes = &text[span.start as usize..span.end as usize];
+    let is_name = !bytes.is_empty()
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-._?=".contains(byte));
+    let name = is_name.then(|| std::str::from_utf8(bytes).ok()).flatten();
+    name.ok_or_else(|| DerivationTextError::Name(String::from_utf8_lossy(bytes).into_owned()))
+}
