@@ -193,6 +193,11 @@ impl BuildGraph {
 }
 
 impl<'a> DerivationView<'a> {
+    /// Its place in the graph.
+    pub fn index(self) -> DerivationIndex {
+        self.index
+    }
+
     /// The `.drv` path.
     pub fn path(self) -> StorePath {
         self.graph.paths.path(self.graph.at[self.index.position()])

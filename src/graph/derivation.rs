@@ -21,7 +21,8 @@ pub struct Derivation {
 }
 
 /// How the outputs of a derivation are addressed; the less is known beforehand, the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DerivationKind {
     /// By what they are made of.
     InputAddressed,
@@ -30,6 +31,7 @@ pub enum DerivationKind {
     /// By what they are made of, which includes something that shows after building.
     Deferred,
     /// By their content, which shows after building.
+    #[serde(rename = "content-addressed")]
     Floating,
     /// Built anew each time.
     Impure,

@@ -7,19 +7,25 @@ mod aterm;
 mod build_graph;
 mod builder;
 mod closure;
+mod contents;
 mod derivation;
 mod edges;
 mod lists;
 mod names;
 mod path_info;
 mod path_table;
+mod saved;
 
 pub use aterm::ScanError;
 pub use build_graph::{BuildGraph, BuildGraphError, DerivationIndex, DerivationView, OutputView, Wanted};
 pub use builder::{BuildGraphBuilder, DerivationTextError};
 pub use closure::{Closure, ClosureError, PathIndex};
+pub use contents::Contents;
 pub use derivation::{Derivation, DerivationKind, Input, Output};
 pub use path_info::PathInfo;
+pub use saved::{
+    SCHEMA as SAVED_SCHEMA, SavedDerivation, SavedGraph, SavedGraphError, SavedInput, SavedOutput,
+};
 
 #[cfg(test)]
 pub(crate) use build_graph::tests as build_graph_tests;

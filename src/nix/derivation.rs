@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use nix_derivation::{StoreDir, StorePath};
 
-use crate::graph::{BuildGraph, BuildGraphBuilder, BuildGraphError};
+use crate::graph::{BuildGraph, BuildGraphBuilder, BuildGraphError, Contents};
 use crate::text::Printable;
 
 /// The largest `.drv` file that is read, in bytes. The largest known are a few MiB.
@@ -59,21 +59,49 @@ pub(super) fn outputs(
     path: &StorePath,
     store_dir: &StoreDir,
 ) -> Result<OutputPaths, DerivationError> {
-    let mut text = Vec::new();
-    read_text(file, path, store_dir, &mut text)?;
-    let not_one = |reason: String| not_a_derivation(path, store_dir, &reason);
-    let name = path.name().strip_suffix(".drv");
-    let name = name.ok_or_else(|| not_one("its name does not end in .drv".to_owned()))?;
-    let derivation = nix_derivation::Derivation::from_aterm_bytes_in(&text, name, store_dir.clone())
-        .map_err(|error| not_one(error.to_string()))?;
+    let derivation = read(file, path, store_dir)?;
     derivation
         .outputs()
         .iter()
-        .map(|(output_name, output)| {
-            let path = output.path_in(store_dir, name, output_name);
-            Ok((output_name.clone(), path.map_err(|error| not_one(error.to_string()))?))
+        .map(|(name, output)| {
+            let known = output.path_in(store_dir, derivation.name(), name);
+            Ok((name.clone(), known.map_err(|error| not_a_derivation(path, store_dir, &error.to_string()))?))
         })
         .collect()
+}
+
+/// Reads what the derivation `path` says besides its outputs and inputs. Its file is `file`.
+pub(super) fn contents(
+    file: &Path,
+    path: &StorePath,
+    store_dir: &StoreDir,
+) -> Result<Contents, DerivationError> {
+    let derivation = read(file, path, store_dir)?;
+    let lossy =
+        |(name, value): (&String, &Vec<u8>)| (name.clone(), String::from_utf8_lossy(value).into_owned());
+    Ok(Contents {
+        system: derivation.system().to_owned(),
+        builder: derivation.builder().to_owned(),
+        args: derivation.arguments().to_vec(),
+        env: derivation.environment().iter().map(lossy).collect(),
+        structured_attributes: derivation.structured_attrs().map(|attributes| {
+            attributes.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
+        }),
+    })
+}
+
+/// Reads the whole of the derivation `path`, whose file is `file`.
+fn read(
+    file: &Path,
+    path: &StorePath,
+    store_dir: &StoreDir,
+) -> Result<nix_derivation::Derivation, DerivationError> {
+    let mut text = Vec::new();
+    read_text(file, path, store_dir, &mut text)?;
+    let not_one = |reason: &str| not_a_derivation(path, store_dir, reason);
+    let name = path.name().strip_suffix(".drv").ok_or_else(|| not_one("its name does not end in .drv"))?;
+    nix_derivation::Derivation::from_aterm_bytes_in(&text, name, store_dir.clone())
+        .map_err(|error| not_one(&error.to_string()))
 }
 
 /// What was loaded of a build graph.

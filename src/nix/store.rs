@@ -10,7 +10,7 @@ use super::derivation::{self, DerivationError, LoadedGraph};
 use super::path_info::{self, Entry};
 use super::program::{Nix, NixError, Version};
 use super::settings::Settings;
-use crate::graph::{BuildGraph, Closure, ClosureError, PathInfo};
+use crate::graph::{BuildGraph, Closure, ClosureError, Contents, PathInfo};
 use crate::text::Printable;
 
 /// How many paths are given to one command: some hundred bytes each, and 2 MiB is what every Linux takes.
@@ -253,6 +253,15 @@ impl Store {
             Ok(loaded) => loaded,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
+    }
+
+    /// What a derivation says besides its outputs and inputs, read from its file. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the file is missing or is not what it should be.
+    pub fn contents(&self, derivation: &StorePath) -> Result<Contents, DerivationError> {
+        derivation::contents(&self.real_path(derivation), derivation, &self.dir)
     }
 
     /// As [`Store::load_graph`], where everything must be readable.

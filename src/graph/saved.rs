@@ -1,0 +1,255 @@
+//! A build graph as JSON: what `cache-helper graph --format json` writes and `cache-helper diff` reads back.
+//!
+//! The schema is `docs/schema/graph.json`.
+
+use std::collections::HashMap;
+
+use nix_derivation::{StoreDir, StorePath};
+use serde::{Deserialize, Serialize};
+
+use super::build_graph::{BuildGraph, BuildGraphError, DerivationView};
+use super::builder::BuildGraphBuilder;
+use super::contents::Contents;
+use super::derivation::{Derivation, DerivationKind, Input, Output};
+
+/// One derivation of a saved graph; paths are in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SavedDerivation {
+    /// The `.drv` path.
+    pub drv: String,
+    /// The name, without the suffix.
+    pub name: String,
+    /// How the outputs are addressed.
+    pub kind: DerivationKind,
+    /// The outputs, by name.
+    pub outputs: Vec<SavedOutput>,
+    /// What is needed of other derivations.
+    pub inputs: Vec<SavedInput>,
+    /// The sources.
+    pub sources: Vec<String>,
+    /// The attribute `allowSubstitutes`.
+    pub allows_substitutes: bool,
+    /// What it says besides; nothing where its file could not be read.
+    #[serde(flatten)]
+    pub contents: Option<Contents>,
+}
+
+/// An output of a saved derivation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedOutput {
+    /// Its name.
+    pub name: String,
+    /// Its path, where that is known before building.
+    pub path: Option<String>,
+}
+
+/// An input of a saved derivation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedInput {
+    /// The `.drv` path.
+    pub drv: String,
+    /// The outputs that are needed.
+    pub outputs: Vec<String>,
+    /// What is needed of derivations that are outputs: the way from here, such as `out^dev`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dynamic: Vec<String>,
+}
+
+/// A graph that was read back.
+#[derive(Debug)]
+pub struct SavedGraph {
+    /// The directory that its paths are named by.
+    pub store_dir: StoreDir,
+    /// What was named when it was saved.
+    pub roots: Vec<StorePath>,
+    /// The graph.
+    pub graph: BuildGraph,
+    /// What each derivation says besides.
+    pub contents: HashMap<StorePath, Contents>,
+}
+
+/// Why a document is no graph.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SavedGraphError {
+    /// It is not JSON, or not of this form.
+    #[error("it is no saved graph: {0}")]
+    Form(#[from] serde_json::Error),
+    /// It is of another schema.
+    #[error("its schema is {0:?}, and not {SCHEMA:?}")]
+    Schema(String),
+    /// Something in it should be a path, and is not.
+    #[error("{0:?} is no path of its store")]
+    Path(String),
+    /// Its derivations are no graph.
+    #[error(transparent)]
+    Graph(#[from] BuildGraphError),
+}
+
+/// The schema that a saved graph names.
+pub const SCHEMA: &str = "cache-helper/graph/1";
+
+/// The whole document, as far as it is read back.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    schema: String,
+    store_dir: String,
+    roots: Vec<String>,
+    derivations: Vec<SavedDerivation>,
+}
+
+impl SavedDerivation {
+    /// A derivation of a graph with what it says besides.
+    pub fn new(
+        derivation: DerivationView<'_>,
+        graph: &BuildGraph,
+        contents: Option<Contents>,
+        store_dir: &StoreDir,
+    ) -> Self {
+        let shown = |path: &StorePath| store_dir.render_path(path);
+        let index = derivation.index();
+        let mut inputs: Vec<SavedInput> = graph
+            .inputs(index)
+            .map(|input| {
+                let view = graph.derivation(input.derivation);
+                let outputs = input.outputs.iter().map(|output| view.output(*output).name().to_owned());
+                SavedInput { drv: shown(&view.path()), outputs: outputs.collect(), dynamic: Vec::new() }
+            })
+            .collect();
+        for (input, way) in graph.dynamic_inputs(index) {
+            let drv = shown(&graph.derivation(input).path());
+            if let Some(input) = inputs.iter_mut().find(|input| input.drv == drv) {
+                input.dynamic.push(way.to_owned());
+            }
+        }
+        Self {
+            drv: shown(&derivation.path()),
+            name: derivation.name().to_owned(),
+            kind: derivation.kind(),
+            outputs: derivation
+                .outputs()
+                .map(|output| SavedOutput {
+                    name: output.name().to_owned(),
+                    path: output.path().as_ref().map(shown),
+                })
+                .collect(),
+            inputs,
+            sources: derivation.sources().map(|source| shown(&source)).collect(),
+            allows_substitutes: derivation.allows_substitutes(),
+            contents,
+        }
+    }
+
+    fn into_derivation(
+        self,
+        parse: impl Fn(&str) -> Result<StorePath, SavedGraphError>,
+    ) -> Result<(Derivation, Option<Contents>), SavedGraphError> {
+        let derivation = Derivation {
+            path: parse(&self.drv)?,
+            kind: self.kind,
+            outputs: self
+                .outputs
+                .into_iter()
+                .map(|output| {
+                    Ok(Output { name: output.name, path: output.path.as_deref().map(&parse).transpose()? })
+                })
+                .collect::<Result<_, SavedGraphError>>()?,
+            inputs: self
+                .inputs
+                .into_iter()
+                .map(|input| {
+                    Ok(Input {
+                        derivation: parse(&input.drv)?,
+                        outputs: input.outputs,
+                        dynamic: input.dynamic,
+                    })
+                })
+                .collect::<Result<_, SavedGraphError>>()?,
+            sources: self.sources.iter().map(|source| parse(source)).collect::<Result<_, _>>()?,
+            allows_substitutes: self.allows_substitutes,
+        };
+        Ok((derivation, self.contents))
+    }
+}
+
+impl SavedGraph {
+    /// Reads a document back.
+    ///
+    /// # Errors
+    ///
+    /// When it is no saved graph, or its derivations are none.
+    pub fn parse(text: &[u8]) -> Result<Self, SavedGraphError> {
+        let document: Document = serde_json::from_slice(text)?;
+        if document.schema != SCHEMA {
+            return Err(SavedGraphError::Schema(document.schema));
+        }
+        let no_path = |text: &str| SavedGraphError::Path(text.to_owned());
+        let store_dir = StoreDir::new(&*document.store_dir).map_err(|_| no_path(&document.store_dir))?;
+        let parse = |text: &str| store_dir.parse_path(text.as_bytes()).map_err(|_| no_path(text));
+        let mut builder = BuildGraphBuilder::default();
+        let mut all = HashMap::with_capacity(document.derivations.len());
+        for saved in document.derivations {
+            let (derivation, contents) = saved.into_derivation(parse)?;
+            if derivation.kind == DerivationKind::Unread {
+                builder.add_unread(&derivation.path)?;
+                continue;
+            }
+            builder.add(&derivation)?;
+            all.insert(derivation.path, contents.unwrap_or_default());
+        }
+        let roots = document.roots.iter().map(|root| parse(root)).collect::<Result<_, _>>()?;
+        Ok(Self { roots, graph: builder.finish()?, contents: all, store_dir })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::graph::build_graph_tests::{derivation, drv_path};
+
+    fn saved(graph: &BuildGraph) -> serde_json::Value {
+        let store_dir = StoreDir::default();
+        let contents =
+            || Contents { builder: "/bin/sh".into(), args: vec!["-c".into()], ..Contents::default() };
+        let derivations: Vec<SavedDerivation> = graph
+            .indices()
+            .map(|index| SavedDerivation::new(graph.derivation(index), graph, Some(contents()), &store_dir))
+            .collect();
+        json!({
+            "schema": SCHEMA, "storeDir": store_dir.as_str(), "derivations": derivations, "more": 1,
+            "roots": [store_dir.render_path(&drv_path(2))],
+        })
+    }
+
+    #[test]
+    fn what_is_saved_is_read_back() {
+        let mut dynamic = derivation(2, &[0, 1]);
+        dynamic.inputs[1].dynamic.push("out^dev".into());
+        let graph = BuildGraph::new(&[dynamic, derivation(1, &[0]), derivation(0, &[])]).expect("a graph");
+        let document = saved(&graph);
+        let back = SavedGraph::parse(document.to_string().as_bytes()).expect("a saved graph");
+        assert_eq!(saved(&back.graph), document);
+        assert_eq!((back.graph.len(), back.roots), (3, vec![drv_path(2)]));
+        assert_eq!(back.contents[&drv_path(1)].builder, "/bin/sh");
+    }
+
+    #[test]
+    fn what_is_none_is_named() {
+        let graph = BuildGraph::new(&[derivation(0, &[])]).expect("a graph");
+        let broken = |change: fn(&mut serde_json::Value)| {
+            let mut document = saved(&graph);
+            change(&mut document);
+            SavedGraph::parse(document.to_string().as_bytes()).expect_err("broken").to_string()
+        };
+        assert!(broken(|document| document["schema"] = json!("cache-helper/audit/1")).contains("audit"));
+        assert!(
+            broken(|document| document["derivations"][0]["drv"] = json!("/tmp/x.drv")).contains("/tmp/x.drv")
+        );
+        assert!(broken(|document| document["derivations"] = json!({})).contains("no saved graph"));
+        assert!(SavedGraph::parse(b"{").is_err());
+    }
+}
