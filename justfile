@@ -1,4 +1,4 @@
-# Each recipe runs the script of the same name; the script's first lines say what it does.
+# Each recipe runs one script; the script's first lines say what it does.
 
 [private]
 default:
@@ -27,3 +27,16 @@ check-with-network *arguments:
 # Install what is missing for demo, test, bench or lint
 setup +what:
     scripts/setup {{ what }}
+
+# Start this project's PostgreSQL, on a Unix socket, and say how to connect
+db-start:
+    scripts/database start
+
+# Stop this project's PostgreSQL; its data stays
+db-stop:
+    scripts/database stop
+
+# Whether this project's PostgreSQL runs, and how to connect
+[no-exit-message]
+db-status:
+    scripts/database status

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts share: saying what runs, finding Nix, and a Nix store in a directory of its own.
+# What the scripts share: saying what runs, finding Nix and PostgreSQL, and a Nix store in a directory of its own.
 # This file is read by the others (`. "${BASH_SOURCE%/*}/lib.sh"`); it does nothing by itself.
 
 # The oldest Nix that cache-helper works with.
@@ -70,6 +70,18 @@ nix_directories() {
       echo "$directory"
     fi
   done
+}
+
+# Prints the directory that holds PostgreSQL's server: the one on PATH, or else the newest of those that Debian has beside
+# each other, none of them on PATH. Nothing where there is none.
+postgresql_directory() {
+  local places
+  if have initdb && have pg_ctl && have postgres; then
+    dirname "$(command -v pg_ctl)"
+    return
+  fi
+  places=$(compgen -G '/usr/lib/postgresql/*/bin/pg_ctl') || return 0
+  dirname "$(sort -V <<<"$places" | tail -n 1)"
 }
 
 # Where cargo puts what it builds, which configuration and environment may move.
