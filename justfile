@@ -40,3 +40,16 @@ db-stop:
 [no-exit-message]
 db-status:
     scripts/database status
+
+# Start this project's NATS with JetStream, on 127.0.0.1, and say where; NATS_PORT chooses the port
+nats-start:
+    scripts/nats start
+
+# Stop this project's NATS; what JetStream keeps stays
+nats-stop:
+    scripts/nats stop
+
+# Whether this project's NATS runs, and where
+[no-exit-message]
+nats-status:
+    scripts/nats status

@@ -5,7 +5,7 @@
 # The oldest Nix that cache-helper works with.
 oldest_nix=2.8
 
-# `cargo install` puts programs where not every shell looks, and Debian keeps nginx where only root looks.
+# `cargo install` puts programs where not every shell looks, and Debian keeps nginx and NATS where only root looks.
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/sbin:/usr/sbin
 
 # What may be kept between runs and lost at any time.
