@@ -24,7 +24,7 @@ lint:
 check-with-network *arguments:
     scripts/check-with-network {{ arguments }}
 
-# Install what is missing for demo, test, bench or lint
+# Install what is missing for demo, test, bench, lint or services
 setup +what:
     scripts/setup {{ what }}
 
