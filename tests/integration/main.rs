@@ -28,6 +28,7 @@ mod narinfo_syntax;
 mod plans;
 mod progress;
 mod secrets;
+mod services;
 mod signatures;
 mod sources;
 mod support_holds;

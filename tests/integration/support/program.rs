@@ -45,7 +45,15 @@ impl Run {
 
     /// Any program, with an empty environment.
     pub(crate) fn of(program: impl AsRef<std::ffi::OsStr>) -> Self {
-        let mut command = Command::new(program);
+        Self::from(Command::new(program))
+    }
+
+    /// The same by an ordinary user, who must be able to reach the program.
+    pub(crate) fn by_ordinary_user(program: impl AsRef<std::ffi::OsStr>) -> Self {
+        Self::from(ordinary_user(program))
+    }
+
+    fn from(mut command: Command) -> Self {
         command.env_clear();
         Self { command, stdin: Vec::new(), limit: LIMIT, colour: false, watch_memory: false }
     }
@@ -57,13 +65,7 @@ impl Run {
             std::fs::copy(PROGRAM, &copy).unwrap();
         }
         let home = open_to_all(&store.scratch, "their-home");
-        let mut command = if rustix::process::geteuid().is_root() {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(&copy);
-            command
-        } else {
-            Command::new(&copy)
-        };
+        let mut command = ordinary_user(&copy);
         command.env_clear().args(self.command.get_args());
         command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         for (name, below) in [("HOME", ""), ("XDG_CACHE_HOME", ".cache"), ("XDG_CONFIG_HOME", ".config")] {
@@ -179,6 +181,20 @@ impl Run {
     pub(crate) fn run(self) -> Outcome {
         self.spawn().wait()
     }
+}
+
+/// The user that root becomes to be an ordinary one: Linux's nobody.
+pub(crate) const NOBODY: u32 = 65534;
+
+/// A command for a program that is not run as root: by who runs the tests, or by nobody where that is root.
+pub(crate) fn ordinary_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]);
+    command.args(["--clear-groups", "--inh-caps=-all"]).arg(program.as_ref());
+    command
 }
 
 /// A directory that every user can write to.
