@@ -13,6 +13,7 @@
   cargo-deny,
   cargo-nextest,
   clippy,
+  flock,
   just,
   moon,
   nats-server,
@@ -54,6 +55,8 @@ let
     nats-server
     natscli
     postgresql_17
+    # For scripts/database and scripts/nats. macOS has none.
+    flock
 
     # For scripts/test of this project.
     actionlint

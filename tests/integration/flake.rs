@@ -36,8 +36,8 @@ const EVERYWHERE: [&str; 18] = [
 ];
 
 /// What those for people have besides.
-const FOR_PEOPLE: [&str; 8] =
-    ["elixir-ls", "initdb", "nats", "nats-server", "pg_ctl", "postgres", "psql", "rust-analyzer"];
+const FOR_PEOPLE: [&str; 9] =
+    ["elixir-ls", "flock", "initdb", "nats", "nats-server", "pg_ctl", "postgres", "psql", "rust-analyzer"];
 
 /// The system of this machine, as Nix names it. These tests run on Linux.
 fn system() -> String {

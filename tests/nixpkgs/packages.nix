@@ -190,6 +190,7 @@ let
     postgresql_17 = tool "postgresql" "17.10" "postgres psql initdb pg_ctl createdb" [ ];
     nats-server = simple "nats-server" "2.14.4";
     natscli = tool "natscli" "0.3.2" "nats" [ ];
+    flock = simple "flock" "0.4.0";
 
     bun = simple "bun" "1.3.4";
     cachix = simple "cachix" "1.11.1";
