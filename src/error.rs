@@ -8,6 +8,7 @@ use crate::cache::{CacheUrlError, WriteError};
 use crate::config::ConfigError;
 use crate::jobs::LocalNixError;
 use crate::jobs::audit::AuditError;
+use crate::jobs::diff::DiffError;
 use crate::jobs::push_closure::{PushClosureError, TargetError};
 use crate::net::HttpError;
 use crate::nix::{DerivationError, NixError, ResolveError, StoreError};
@@ -185,6 +186,29 @@ impl From<AuditError> for CommandError {
                 "add one to `substituters` in nix.conf, or name it here: --cache https://cache.example.org",
             ),
             AuditError::Interrupted => Self::new(ExitStatus::Interrupted, error),
+        }
+    }
+}
+
+impl From<DiffError> for CommandError {
+    fn from(error: DiffError) -> Self {
+        match error {
+            DiffError::Nix(LocalNixError::Nix(error)) => error.into(),
+            DiffError::Nix(LocalNixError::Store(error)) => error.into(),
+            DiffError::Resolve(error) => error.into(),
+            DiffError::Derivation(error) => error.into(),
+            DiffError::Unreadable { .. } => {
+                Self::new(ExitStatus::Impossible, error).hinted("name a file that can be read")
+            }
+            DiffError::Saved { .. } => {
+                Self::usage(error).hinted("save a graph with `cache-helper graph --format json INSTALLABLE`")
+            }
+            DiffError::OtherStore { .. } => {
+                Self::usage(error).hinted("compare what was evaluated with the same store directory")
+            }
+            DiffError::Git(_) => Self::new(ExitStatus::Impossible, error)
+                .hinted("name the revision as Nix does: '.?rev=COMMIT#ATTRIBUTE'"),
+            DiffError::Interrupted => Self::new(ExitStatus::Interrupted, error),
         }
     }
 }

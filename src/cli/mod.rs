@@ -1,6 +1,7 @@
 //! The command line: one short file a command, which reads arguments, calls the job and shows what became of it.
 
 mod audit;
+mod diff;
 mod nix_arguments;
 mod push_closure;
 
@@ -18,6 +19,7 @@ use crate::nix::EvaluationArguments;
 use crate::ui::{ColorMode, Printer, ProgressMode};
 
 pub use audit::Audit;
+pub use diff::Diff;
 pub use push_closure::PushClosure;
 
 /// Heading of `--help` for what every command prints.
@@ -49,16 +51,19 @@ pub struct Arguments {
 pub enum Command {
     /// Say which derivations miss the caches, and why.
     Audit(Audit),
+    /// Say why two derivations differ, and how many rebuilds that causes.
+    Diff(Diff),
     /// Push what a cache is missing of a closure, and prove that Nix can fetch it.
     PushClosure(PushClosure),
 }
 
 impl Command {
-    /// What was named to work on.
-    fn named(&mut self) -> &mut Vec<String> {
+    /// What was named to work on, where that may be a list on standard input.
+    fn named(&mut self) -> Option<&mut Vec<String>> {
         match self {
-            Self::Audit(arguments) => &mut arguments.installables,
-            Self::PushClosure(arguments) => &mut arguments.installables,
+            Self::Audit(arguments) => Some(&mut arguments.installables),
+            Self::Diff(_) => None,
+            Self::PushClosure(arguments) => Some(&mut arguments.installables),
         }
     }
 }
@@ -77,6 +82,7 @@ pub fn main() -> ExitStatus {
     let help = exit_status_help();
     let parsed = Arguments::command()
         .mut_subcommand("audit", |command| command.after_help(format!("{}{help}", audit::EXAMPLES)))
+        .mut_subcommand("diff", |command| command.after_help(format!("{}{help}", diff::EXAMPLES)))
         .mut_subcommand("push-closure", |command| {
             command.after_help(format!("{}{help}", push_closure::EXAMPLES))
         })
@@ -115,9 +121,12 @@ fn run(mut arguments: Arguments, printer: &Printer) -> Result<ExitStatus, Comman
         interrupted: runtime.block_on(async { watch_signals(printer.clone()) }),
     };
     let result = runtime.block_on(async {
-        read_list(arguments.command.named(), &context.interrupted).await?;
+        if let Some(named) = arguments.command.named() {
+            read_list(named, &context.interrupted).await?;
+        }
         match arguments.command {
             Command::Audit(arguments) => audit::run(arguments, &context).await,
+            Command::Diff(arguments) => diff::run(arguments, &context).await,
             Command::PushClosure(arguments) => push_closure::run(arguments, &context).await,
         }
     });

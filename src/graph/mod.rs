@@ -9,6 +9,7 @@ mod builder;
 mod closure;
 mod contents;
 mod derivation;
+pub mod diff;
 mod edges;
 mod lists;
 mod names;

@@ -4,6 +4,7 @@
 //! and which exit status it makes, is decided elsewhere.
 
 pub mod audit;
+pub mod diff;
 mod local_nix;
 pub mod push_closure;
 

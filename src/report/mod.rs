@@ -1,6 +1,7 @@
 //! What became of a job, for people and for programs.
 
 pub mod audit;
+pub mod diff;
 pub mod push_closure;
 
 use std::time::SystemTime;

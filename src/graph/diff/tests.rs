@@ -1,0 +1,349 @@
+//! Comparisons of graphs that are made as Nix makes them: the path of a derivation comes from what is in it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use nix_derivation::{HashAlgorithm, StoreDir, StorePath, hash_bytes};
+use proptest::prelude::*;
+
+use super::*;
+use crate::graph::{Derivation, DerivationKind, Input, Output};
+
+/// A derivation to be: a name, variables, and inputs by number, each in a variable of its own.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    name: String,
+    variables: BTreeMap<String, String>,
+    inputs: Vec<usize>,
+    /// The content of a download.
+    fixed: Option<String>,
+    sources: Vec<(&'static str, String)>,
+    outputs: Vec<&'static str>,
+}
+
+fn model(name: &str, inputs: &[usize]) -> Model {
+    Model { name: name.to_owned(), inputs: inputs.to_vec(), outputs: vec!["out"], ..Model::default() }
+}
+
+impl Model {
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn fixed(mut self, content: &str) -> Self {
+        self.fixed = Some(content.to_owned());
+        self
+    }
+
+    fn source(mut self, name: &'static str, content: &str) -> Self {
+        self.sources.push((name, content.to_owned()));
+        self
+    }
+
+    fn outputs(mut self, outputs: &[&'static str]) -> Self {
+        self.outputs = outputs.to_vec();
+        self
+    }
+}
+
+fn path(text: &str, name: &str) -> StorePath {
+    let hash = hash_bytes(HashAlgorithm::Sha256, text.as_bytes());
+    let digest = hash.digest_as_bytes().first_chunk().expect("32 bytes");
+    StorePath::from_parts(*digest, name).expect("a path")
+}
+
+/// A graph with what its members say. The last is the root.
+struct Made {
+    graph: BuildGraph,
+    contents: HashMap<StorePath, Contents>,
+    root: Vec<DerivationIndex>,
+}
+
+impl Made {
+    fn side(&self) -> Side<'_> {
+        Side { graph: &self.graph, roots: &self.root }
+    }
+}
+
+fn make(models: &[Model]) -> Made {
+    let dir = StoreDir::default();
+    let (mut derivations, mut all): (Vec<Derivation>, _) = (Vec::new(), HashMap::new());
+    for model in models {
+        let mut env = model.variables.clone();
+        env.insert("name".into(), model.name.clone());
+        let mut inputs = BTreeMap::new();
+        let mut modulo = String::new();
+        for (place, input) in model.inputs.iter().enumerate() {
+            let input: &Derivation = &derivations[*input];
+            let output = input.outputs[0].path.as_ref().expect("a path");
+            env.insert(format!("in{place}"), format!("{}/bin and more", dir.render_path(output)));
+            modulo.push_str(&output.to_basename());
+            inputs.insert(input.path.clone(), vec![input.outputs[0].name.clone()]);
+        }
+        let sources: Vec<StorePath> =
+            model.sources.iter().map(|(name, content)| path(content, name)).collect();
+        for (place, source) in sources.iter().enumerate() {
+            env.insert(format!("source{place}"), dir.render_path(source));
+        }
+        let own = format!("{model:?}");
+        let outputs: Vec<Output> = model
+            .outputs
+            .iter()
+            .map(|output| {
+                let text = match &model.fixed {
+                    Some(content) => format!("fixed {content}"),
+                    None => format!("{:?} {env:?} {modulo} {output}", model.sources),
+                };
+                let name =
+                    if *output == "out" { model.name.clone() } else { format!("{}-{output}", model.name) };
+                Output { name: (*output).to_owned(), path: Some(path(&text, &name)) }
+            })
+            .collect();
+        for output in &outputs {
+            let path = output.path.as_ref().expect("a path");
+            env.insert(output.name.clone(), dir.render_path(path));
+        }
+        let drv = path(&format!("{own} {inputs:?} {env:?}"), &format!("{}.drv", model.name));
+        let contents = Contents { system: "x".into(), builder: "/bin/sh".into(), env, ..Contents::default() };
+        all.insert(drv.clone(), contents);
+        derivations.push(Derivation {
+            path: drv,
+            kind: DerivationKind::InputAddressed,
+            outputs,
+            inputs: inputs
+                .into_iter()
+                .map(|(derivation, outputs)| Input { derivation, outputs, dynamic: Vec::new() })
+                .collect(),
+            sources,
+            allows_substitutes: true,
+        });
+    }
+    let graph = BuildGraph::new(&derivations).expect("a graph");
+    let root = graph.find(&derivations.last().expect("a root").path).into_iter().collect();
+    Made { graph, contents: all, root }
+}
+
+fn compare(old: &Made, new: &Made) -> Differences {
+    let dir = StoreDir::default();
+    let mut comparison = Comparison::new(old.side(), new.side(), &dir);
+    loop {
+        let wanted = comparison.wanted(3);
+        if wanted.is_empty() {
+            return comparison.finish();
+        }
+        for pair in wanted {
+            let says = |made: &'_ Made, index| made.contents[&made.graph.derivation(index).path()].clone();
+            let (before, now) = (says(old, pair.old), says(new, pair.new));
+            comparison.take(pair, Some((&before, &now)));
+        }
+    }
+}
+
+/// What differs: the name in the new graph, the changes in short, and the rebuilds.
+fn shown(old: &Made, new: &Made) -> Vec<(String, Vec<String>, usize)> {
+    let name = |made: &Made, index| made.graph.derivation(index).name().to_owned();
+    let found = compare(old, new).found;
+    let shown = found.iter().map(|difference| {
+        let changes = difference.changes.iter().map(|change| match change {
+            Change::Variable { name, old, new } => {
+                let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
+                format!("{name}: {} -> {}", text(old), text(new))
+            }
+            Change::Source { name, old, new } => format!("source {name} {} {}", old.is_some(), new.is_some()),
+            Change::InputAdded { input, .. } => format!("+ {}", name(new, *input)),
+            Change::InputRemoved { input, .. } => format!("- {}", name(old, *input)),
+            Change::InputOutputs { pair, old, new: now } => {
+                format!("{}: {old:?} -> {now:?}", name(new, pair.new))
+            }
+            other => format!("{other:?}"),
+        });
+        (name(new, difference.pair.new), changes.collect(), difference.rebuilds)
+    });
+    shown.collect()
+}
+
+fn one(name: &str, changes: &[&str], rebuilds: usize) -> Vec<(String, Vec<String>, usize)> {
+    vec![(name.to_owned(), changes.iter().map(ToString::to_string).collect(), rebuilds)]
+}
+
+#[test]
+fn a_changed_variable_is_all_that_is_named_and_what_is_above_it_is_counted() {
+    let models = |flags| {
+        make(&[
+            model("libc", &[]),
+            model("zlib", &[0]).with("flags", flags),
+            model("tool", &[0]),
+            model("app", &[1, 2]),
+            model("top", &[3, 2]),
+        ])
+    };
+    assert_eq!(shown(&models("-O2"), &models("-O3")), one("zlib", &["flags: -O2 -> -O3"], 3));
+    let same = compare(&models("-O2"), &models("-O2"));
+    assert_eq!(same, Differences::default());
+}
+
+#[test]
+fn another_version_is_in_the_place_of_the_one_before() {
+    let models = |zlib| make(&[model(zlib, &[]), model("app", &[0]), model("top", &[1])]);
+    let found = shown(&models("zlib-1.2"), &models("zlib-1.3"));
+    assert_eq!(found, one("zlib-1.3", &["name: zlib-1.2 -> zlib-1.3"], 3));
+}
+
+#[test]
+fn a_download_from_another_place_is_no_difference_and_another_content_is() {
+    let models = |url: &str, content: &str| {
+        make(&[model("source", &[]).with("url", url).fixed(content), model("app", &[0]), model("top", &[1])])
+    };
+    let same = compare(&models("http://a", "x"), &models("http://b", "x"));
+    assert_eq!(same, Differences::default());
+    let found = shown(&models("http://a", "x"), &models("http://b", "y"));
+    assert_eq!(found, one("source", &["url: http://a -> http://b"], 3));
+}
+
+#[test]
+fn of_several_with_one_name_the_variable_tells_which_is_which() {
+    let models = |first: &str, swap: bool| {
+        let sources = [
+            model("source", &[]).with("url", first),
+            model("source", &[]).with("url", "second"),
+            model("source", &[]).with("url", "third"),
+        ];
+        let order = if swap { [2, 1, 0] } else { [0, 1, 2] };
+        let mut all: Vec<Model> = order.iter().map(|place| sources[*place].clone()).collect();
+        let place = |wanted: usize| order.iter().position(|number| *number == wanted).expect("one");
+        all.push(model("top", &[place(0), place(1), place(2)]));
+        make(&all)
+    };
+    for swap in [false, true] {
+        let found = shown(&models("first", false), &models("other", swap));
+        assert_eq!(found, one("source", &["url: first -> other"], 2));
+    }
+}
+
+#[test]
+fn inputs_come_go_and_are_wanted_otherwise() {
+    let before = make(&[model("a", &[]), model("b", &[]), model("top", &[0, 1])]);
+    let now = make(&[model("a", &[]), model("c", &[]), model("d", &[1]), model("top", &[0, 2])]);
+    let found = shown(&before, &now);
+    // The input itself, and what only it needs, are built because of it.
+    assert_eq!(
+        found,
+        one("top", &["in1: ", "- b", "+ d"], 3)
+            .into_iter()
+            .map(|(name, changes, rebuilds)| {
+                let changes = changes
+                    .into_iter()
+                    .map(|change| if change == "in1: " { found[0].1[0].clone() } else { change });
+                (name, changes.collect(), rebuilds)
+            })
+            .collect::<Vec<_>>()
+    );
+    assert!(found[0].1[0].starts_with("in1: "), "{found:?}");
+    let outputs = |first| make(&[model("a", &[]).outputs(&[first, "doc"]), model("top", &[0])]);
+    let found = shown(&outputs("dev"), &outputs("out"));
+    assert_eq!(found.len(), 2, "{found:?}");
+    let last = |name: &str| {
+        let (_, changes, _) = found.iter().find(|(found, ..)| found == name).expect("it differs");
+        changes.last().cloned().unwrap_or_default()
+    };
+    assert!(last("a").starts_with("Outputs"), "{found:?}");
+    assert_eq!(last("top"), r#"a: ["dev"] -> ["out"]"#);
+}
+
+#[test]
+fn a_changed_source_is_named_and_not_the_variable_that_holds_its_path() {
+    let models = |content: &str| make(&[model("app", &[]).source("builder.sh", content), model("top", &[0])]);
+    let found = shown(&models("one"), &models("two"));
+    assert_eq!(found, one("app", &["source builder.sh true true"], 2));
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_the_rest_is_compared() {
+    let models = |flags| make(&[model("a", &[]).with("flags", flags), model("top", &[0])]);
+    let (old, new) = (models("1"), models("2"));
+    let dir = StoreDir::default();
+    let mut comparison = Comparison::new(old.side(), new.side(), &dir);
+    let wanted = comparison.wanted(9);
+    assert_eq!(wanted.len(), 1);
+    comparison.take(wanted[0], None);
+    assert!(comparison.wanted(9).is_empty());
+    let found = comparison.finish();
+    assert_eq!((found.unread, found.rebuilds), (wanted, 2));
+}
+
+#[test]
+fn structured_attributes_are_compared_by_their_members() {
+    let attributes = |flag| serde_json::json!({ "env": { "flags": ["-a", flag] }, "name": "x" });
+    let contents = |flag| Contents {
+        structured_attributes: attributes(flag).as_object().cloned(),
+        ..Contents::default()
+    };
+    let mut old = make(&[model("x", &[]).with("n", "1")]);
+    let mut new = make(&[model("x", &[]).with("n", "2")]);
+    for (made, flag) in [(&mut old, "-b"), (&mut new, "-c")] {
+        for says in made.contents.values_mut() {
+            *says = contents(flag);
+        }
+    }
+    assert_eq!(shown(&old, &new), one("x", &["env.flags[1]: -b -> -c"], 1));
+}
+
+#[test]
+fn a_long_chain_and_a_wide_graph_are_gone_through() {
+    let models = |flags: &str| {
+        let mut all = vec![model("root", &[]).with("flags", flags)];
+        all.extend((0..5_000).map(|number| model(&format!("c{number}"), &[number])));
+        all.extend((0..2_000).map(|number| model(&format!("w{number}"), &[number])));
+        all.push(model("top", &(0..all.len()).collect::<Vec<_>>()));
+        make(&all)
+    };
+    let found = shown(&models("1"), &models("2"));
+    assert_eq!(found, one("root", &["flags: 1 -> 2"], 7_002));
+}
+
+proptest! {
+    /// Whatever changes anywhere: named is what changed, and rebuilt is what is above it.
+    #[test]
+    fn what_changed_is_named_and_nothing_else(
+        needs in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..4), 1..30),
+        changed in prop::collection::vec(any::<bool>(), 30),
+    ) {
+        let inputs: Vec<Vec<usize>> = needs.iter().enumerate().map(|(number, needs)| {
+            if number == 0 { return Vec::new() }
+            let mut inputs: Vec<usize> = needs.iter().map(|need| need.index(number)).collect();
+            inputs.sort_unstable();
+            inputs.dedup();
+            inputs
+        }).collect();
+        let models = |is_new: bool| {
+            let all: Vec<Model> = inputs.iter().enumerate().map(|(number, inputs)| {
+                let flags = if is_new && changed[number] { "new" } else { "old" };
+                model(&format!("n{number}"), inputs).with("flags", flags)
+            }).collect();
+            make(&all)
+        };
+        let (old, new) = (models(false), models(true));
+        // What the root needs, and of that what is changed or above something changed.
+        let (mut needed, mut is_rebuilt) = (vec![false; inputs.len()], changed[..inputs.len()].to_vec());
+        needed[inputs.len() - 1] = true;
+        for number in (0..inputs.len()).rev() {
+            for input in &inputs[number] { needed[*input] |= needed[number]; }
+        }
+        for number in 0..inputs.len() {
+            is_rebuilt[number] |= inputs[number].iter().any(|input| is_rebuilt[*input]);
+        }
+        let found = compare(&old, &new);
+        let mut named: Vec<&str> =
+            found.found.iter().map(|difference| new.graph.derivation(difference.pair.new).name()).collect();
+        named.sort_unstable();
+        let mut expected: Vec<String> =
+            (0..inputs.len()).filter(|number| needed[*number] && changed[*number]).map(|number| format!("n{number}")).collect();
+        expected.sort_unstable();
+        prop_assert_eq!(named, expected);
+        prop_assert_eq!(found.rebuilds, is_rebuilt.iter().filter(|is_rebuilt| **is_rebuilt).count());
+        for difference in &found.found {
+            prop_assert!(difference.rebuilds >= 1 && difference.rebuilds <= found.rebuilds);
+            prop_assert_eq!(difference.changes.len(), 1);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `diff`: why two derivations differ, and what is rebuilt because of it.
+
+mod outcome;
+mod side;
+mod trees;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use tokio::sync::watch;
+
+use self::outcome::Describe;
+use self::side::{LoadedSide, Named};
+use super::local_nix::{LocalNix, LocalNixError, StoreEnvironment};
+use super::unless;
+use crate::event::{Event, Reporter};
+use crate::graph::diff::{Comparison, Differences, Pair, Side};
+use crate::graph::{Contents, SavedGraphError};
+use crate::nix::{DerivationError, EvaluationArguments, ResolveError};
+
+pub use self::outcome::{
+    ChangeReport, DiffReport, DifferenceReport, FileChange, FileStatus, Node, SideReport, UnreadPair,
+};
+
+/// How many pairs are read at a time: enough to keep all cores busy, few enough to be kept in memory.
+const BATCH: usize = 1024;
+
+/// What to compare.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What was before: an installable, a `.drv` path, a revision of this repository, or a saved graph.
+    pub old: String,
+    /// What is now.
+    pub new: String,
+    /// What was said for evaluation.
+    pub arguments: EvaluationArguments,
+    /// Where relative names are taken from.
+    pub directory: PathBuf,
+    /// Where the store is.
+    pub store: StoreEnvironment,
+}
+
+/// Why nothing could be compared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiffError {
+    /// There is no local Nix to work with.
+    #[error(transparent)]
+    Nix(#[from] LocalNixError),
+    /// What was named leads to no derivations.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// A `.drv` file cannot be used.
+    #[error(transparent)]
+    Derivation(#[from] DerivationError),
+    /// A saved graph cannot be read.
+    #[error("cannot read {}: {source}", .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is no saved graph.
+    #[error("{}: {source}", .file.display())]
+    Saved {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: SavedGraphError,
+    },
+    /// The two have paths of different stores.
+    #[error("{old} has paths of the store {old_dir}, and {new} of {new_dir}: they cannot be compared")]
+    OtherStore {
+        /// What was before.
+        old: String,
+        /// Its store directory.
+        old_dir: String,
+        /// What is now.
+        new: String,
+        /// Its store directory.
+        new_dir: String,
+    },
+    /// `git` does not do what is asked of it.
+    #[error("{0}")]
+    Git(String),
+    /// Somebody interrupted it.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Compares.
+///
+/// # Errors
+///
+/// When one of the two cannot be loaded.
+pub async fn run(
+    request: &Request,
+    reporter: &Reporter,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<DiffReport, DiffError> {
+    unless(interrupted, compare(request, reporter)).await.ok_or(DiffError::Interrupted)?
+}
+
+async fn compare(request: &Request, reporter: &Reporter) -> Result<DiffReport, DiffError> {
+    let named = [
+        Named::understand(&request.old, &request.new, request).await?,
+        Named::understand(&request.new, &request.old, request).await?,
+    ];
+    // Two saved graphs need no Nix at all.
+    let needs_nix = named.iter().any(|named| !matches!(named, Named::Saved(_)));
+    let local =
+        if needs_nix { Some(LocalNix::open(&request.arguments, &request.store).await?) } else { None };
+    let [old, new] = named;
+    let old = old.load(request, local.as_ref(), reporter).await?;
+    let new = new.load(request, local.as_ref(), reporter).await?;
+    if old.store_dir != new.store_dir {
+        return Err(DiffError::OtherStore {
+            old: request.old.clone(),
+            old_dir: old.store_dir.to_string(),
+            new: request.new.clone(),
+            new_dir: new.store_dir.to_string(),
+        });
+    }
+    reporter.emit(Event::Step { what: "comparing derivations".to_owned() });
+    let work = move || {
+        let (differences, errors) = differences(&old, &new);
+        Describe { old: &old, new: &new, local: local.as_ref() }.report(&differences, &errors)
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(report) => Ok(DiffReport {
+            old: named_side(&request.old, report.old),
+            new: named_side(&request.new, report.new),
+            ..report
+        }),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn named_side(installable: &str, side: SideReport) -> SideReport {
+    SideReport { installable: installable.to_owned(), ..side }
+}
+
+/// Goes through both graphs. Blocks.
+fn differences(old: &LoadedSide, new: &LoadedSide) -> (Differences, Vec<(Pair, String)>) {
+    let side = |loaded: &'_ LoadedSide| -> (_, _) { (loaded.graph.len(), loaded.roots.len()) };
+    tracing::info!("comparing {:?} with {:?} derivations", side(old), side(new));
+    let mut comparison = Comparison::new(
+        Side { graph: &old.graph, roots: &old.roots },
+        Side { graph: &new.graph, roots: &new.roots },
+        &new.store_dir,
+    );
+    let mut errors = Vec::new();
+    loop {
+        let wanted = comparison.wanted(BATCH);
+        if wanted.is_empty() {
+            return (comparison.finish(), errors);
+        }
+        for (pair, contents) in wanted.iter().zip(read_all(&wanted, old, new)) {
+            match contents {
+                Ok((old, new)) => comparison.take(*pair, Some((&old, &new))),
+                Err(error) => {
+                    comparison.take(*pair, None);
+                    errors.push((*pair, error));
+                }
+            }
+        }
+    }
+}
+
+/// What both of each pair say, read on as many threads as there are cores.
+fn read_all(pairs: &[Pair], old: &LoadedSide, new: &LoadedSide) -> Vec<Result<(Contents, Contents), String>> {
+    let read = |pair: &Pair| Ok((old.contents(pair.old)?, new.contents(pair.new)?));
+    let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
+    let share = pairs.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = pairs
+            .chunks(share)
+            .map(|pairs| scope.spawn(move || pairs.iter().map(read).collect::<Vec<_>>()))
+            .collect();
+        let mut all = Vec::with_capacity(pairs.len());
+        for reader in readers {
+            all.extend(reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        all
+    })
+}

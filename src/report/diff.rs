@@ -1,0 +1,258 @@
+//! The report of `diff`.
+
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+use similar::{ChangeTag, TextDiff};
+
+use crate::jobs::diff::{ChangeReport, DiffReport, DifferenceReport, FileChange, FileStatus, Node, Request};
+use crate::text::{Printable, count};
+use crate::ui::Palette;
+
+/// How many differences are shown in full before the rest is named.
+const SHOWN: usize = 20;
+
+/// How many files, inputs or paths are named before the rest is counted.
+const NAMED: usize = 10;
+
+/// How many words that are the same stand around a change.
+const AROUND: usize = 3;
+
+/// The longest text that is compared word by word, in bytes. Longer ones are told by their lengths.
+const LONGEST: usize = 200_000;
+
+/// How many words a change shows before the rest is left out.
+const WORDS: usize = 60;
+
+/// The document of `--json`; its schema is `docs/schema/diff.json`.
+pub fn json(request: &Request, outcome: &DiffReport, warnings: &[String], started_at: SystemTime) -> Value {
+    let named = [request.old.clone(), request.new.clone()];
+    let mut document = super::document("diff", &named, warnings, started_at);
+    let members = json!(outcome);
+    for (name, value) in members.as_object().into_iter().flatten() {
+        document[name] = value.clone();
+    }
+    document
+}
+
+/// The report as text.
+pub fn human(outcome: &DiffReport, palette: Palette) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_all(&mut text, outcome, palette);
+    text
+}
+
+fn write_all(text: &mut String, outcome: &DiffReport, palette: Palette) -> std::fmt::Result {
+    if outcome.is_same() {
+        let what = if outcome.old.drvs == outcome.new.drvs {
+            "the same derivation"
+        } else {
+            "other derivations that make the same"
+        };
+        return writeln!(text, "{}: {what}", palette.good("no difference"));
+    }
+    let found = outcome.differences.len();
+    let by_itself = if found == 1 { "differs by itself" } else { "differ by themselves" };
+    let headline = format!("{} {by_itself}", count(found, "derivation"));
+    writeln!(
+        text,
+        "{}; of {} {} rebuilt",
+        palette.strong(headline),
+        count(outcome.new.derivations, "derivation"),
+        if outcome.rebuilds == 1 { "1 is".to_owned() } else { format!("{} are", outcome.rebuilds) },
+    )?;
+    for (title, nodes) in [("only in the old", &outcome.removed), ("only in the new", &outcome.added)] {
+        for node in nodes.iter().take(NAMED) {
+            writeln!(text, "{title}: {} ({})", node.name, node.drv)?;
+        }
+        write_more(text, nodes.len(), NAMED)?;
+    }
+    for difference in outcome.differences.iter().take(SHOWN) {
+        write_difference(text, difference, palette)?;
+    }
+    if found > SHOWN {
+        writeln!(text, "\nand {} (--json has all of them):", count(found - SHOWN, "more"))?;
+        for difference in outcome.differences.iter().skip(SHOWN).take(NAMED) {
+            writeln!(text, "  {}", title(difference))?;
+        }
+        write_more(text, found - SHOWN, NAMED)?;
+    }
+    for pair in outcome.unread.iter().take(NAMED) {
+        writeln!(text, "\n{}: {}: {}", palette.warning("not compared"), pair.new.name, pair.error)?;
+    }
+    write_more(text, outcome.unread.len(), NAMED)
+}
+
+fn title(difference: &DifferenceReport) -> String {
+    let (old, new) = (&difference.old.name, &difference.new.name);
+    if old == new { new.clone() } else { format!("{old} -> {new}") }
+}
+
+fn write_difference(text: &mut String, difference: &DifferenceReport, palette: Palette) -> std::fmt::Result {
+    let rebuilds = match difference.rebuilds {
+        0 => "is not part of the new build".to_owned(),
+        1 => "itself is rebuilt, and nothing else".to_owned(),
+        number => format!("rebuilds {number} derivations, itself included"),
+    };
+    writeln!(text, "\n{}  {rebuilds}", palette.strong(title(difference)))?;
+    writeln!(text, "  - {}\n  + {}", difference.old.drv, difference.new.drv)?;
+    for change in &difference.changes {
+        write_change(text, change, palette)?;
+    }
+    Ok(())
+}
+
+fn write_change(text: &mut String, change: &ChangeReport, palette: Palette) -> std::fmt::Result {
+    match change {
+        ChangeReport::System { old, new } => write_words(text, "system", Some(old), Some(new), palette),
+        ChangeReport::Builder { old, new } => write_words(text, "builder", Some(old), Some(new), palette),
+        ChangeReport::Arguments { old, new } => {
+            write_words(text, "arguments", Some(&old.join(" ")), Some(&new.join(" ")), palette)
+        }
+        ChangeReport::Variable { name, old, new } => {
+            write_words(text, name, old.as_deref(), new.as_deref(), palette)
+        }
+        ChangeReport::Outputs { old, new } => {
+            write_words(text, "outputs", Some(&old.join(" ")), Some(&new.join(" ")), palette)
+        }
+        ChangeReport::Source { name, old, new, files } => {
+            write_source(text, name, (old.as_deref(), new.as_deref()), files.as_deref(), palette)
+        }
+        ChangeReport::InputAdded { input, outputs } => {
+            writeln!(text, "  {} input {}", palette.good("+"), wanted(input, outputs))
+        }
+        ChangeReport::InputRemoved { input, outputs } => {
+            writeln!(text, "  {} input {}", palette.bad("-"), wanted(input, outputs))
+        }
+        ChangeReport::InputOutputs { input, old, new } => {
+            let title = format!("outputs of {}", input.name);
+            write_words(text, &title, Some(&old.join(" ")), Some(&new.join(" ")), palette)
+        }
+    }
+}
+
+fn wanted(input: &Node, outputs: &[String]) -> String {
+    match outputs {
+        [only] if only == "out" => input.name.clone(),
+        outputs => format!("{} ({})", input.name, outputs.join(", ")),
+    }
+}
+
+fn write_source(
+    text: &mut String,
+    name: &str,
+    (old, new): (Option<&str>, Option<&str>),
+    files: Option<&[FileChange]>,
+    palette: Palette,
+) -> std::fmt::Result {
+    let (Some(old), Some(new)) = (old, new) else {
+        let sign = if new.is_some() { palette.good("+") } else { palette.bad("-") };
+        return writeln!(text, "  {sign} source {name} ({})", old.or(new).unwrap_or_default());
+    };
+    writeln!(text, "  source {name}")?;
+    match files {
+        // A single file.
+        Some([only]) if only.file.is_empty() => write_lines(text, only, palette)?,
+        Some(files) => {
+            for change in files.iter().take(NAMED) {
+                let status = match change.status {
+                    FileStatus::Added => palette.good("added"),
+                    FileStatus::Removed => palette.bad("removed"),
+                    FileStatus::Changed => palette.warning("changed"),
+                };
+                writeln!(text, "    {status} {}", Printable(&change.file))?;
+                write_lines(text, change, palette)?;
+            }
+            write_more(text, files.len(), NAMED)?;
+        }
+        None => {
+            writeln!(text, "    - {old}\n    + {new}")?;
+            return writeln!(text, "    not both are in the store, so that their files are not known");
+        }
+    }
+    writeln!(text, "    diff -r {old} {new}")
+}
+
+fn write_lines(text: &mut String, change: &FileChange, palette: Palette) -> std::fmt::Result {
+    for line in change.lines.iter().take(NAMED) {
+        let shown = Printable(line);
+        let shown = if line.starts_with('-') { palette.bad(shown) } else { palette.good(shown) };
+        writeln!(text, "      {shown}")?;
+    }
+    if change.lines.len() > NAMED { writeln!(text, "      …") } else { Ok(()) }
+}
+
+/// A text before and now, word by word, with what is the same shortened.
+fn write_words(
+    text: &mut String,
+    name: &str,
+    old: Option<&str>,
+    new: Option<&str>,
+    palette: Palette,
+) -> std::fmt::Result {
+    let name = Printable(name);
+    let (old, new) = match (old, new) {
+        (Some(old), Some(new)) => (old, new),
+        (None, Some(new)) => return writeln!(text, "  {} {name} = {}", palette.good("+"), shortened(new)),
+        (Some(old), None) => return writeln!(text, "  {} {name} = {}", palette.bad("-"), shortened(old)),
+        (None, None) => return Ok(()),
+    };
+    if old.len() > LONGEST || new.len() > LONGEST {
+        return writeln!(text, "  {name}: {} bytes before, {} bytes now", old.len(), new.len());
+    }
+    writeln!(text, "  {name}: {}", word_by_word(old, new, palette))
+}
+
+/// One line: `[-before-]` and `{+now+}` among a few words that are the same.
+fn word_by_word(old: &str, new: &str, palette: Palette) -> String {
+    let difference = TextDiff::from_words(old, new);
+    let mut pieces: Vec<(ChangeTag, String)> = Vec::new();
+    for change in difference.iter_all_changes() {
+        match pieces.last_mut() {
+            Some((tag, piece)) if *tag == change.tag() => piece.push_str(change.value()),
+            _ => pieces.push((change.tag(), change.value().to_owned())),
+        }
+    }
+    let last = pieces.len().saturating_sub(1);
+    let mut line = String::new();
+    for (place, (tag, piece)) in pieces.iter().enumerate() {
+        match tag {
+            ChangeTag::Equal => line.push_str(&around(piece, place == 0, place == last)),
+            ChangeTag::Delete => line.push_str(&palette.bad(format!("[-{}-]", shortened(piece)))),
+            ChangeTag::Insert => line.push_str(&palette.good(format!("{{+{}+}}", shortened(piece)))),
+        }
+    }
+    line
+}
+
+/// The words of what is the same that stand next to a change.
+fn around(piece: &str, is_first: bool, is_last: bool) -> String {
+    let words: Vec<&str> = piece.split_inclusive(char::is_whitespace).collect();
+    let (before, after) = (if is_first { 0 } else { AROUND }, if is_last { 0 } else { AROUND });
+    if words.len() <= before + after + 1 {
+        return visible(piece);
+    }
+    let start: String = words[..before].concat();
+    let end: String = words[words.len() - after..].concat();
+    format!("{}…{}{}", visible(&start), if is_last { "" } else { " " }, visible(&end))
+}
+
+fn shortened(text: &str) -> String {
+    let words: Vec<&str> = text.split_inclusive(char::is_whitespace).collect();
+    if words.len() <= WORDS && text.len() <= 2000 {
+        return visible(text);
+    }
+    let kept: String = words[..words.len().min(WORDS)].concat().chars().take(2000).collect();
+    format!("{}… ({} bytes)", visible(&kept), text.len())
+}
+
+/// On one line, and with nothing in it that a terminal would take for a command.
+fn visible(text: &str) -> String {
+    Printable(&text.replace('\n', "⏎")).to_string()
+}
+
+fn write_more(text: &mut String, all: usize, shown: usize) -> std::fmt::Result {
+    if all > shown { writeln!(text, "    and {} more", all - shown) } else { Ok(()) }
+}
