@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nix_derivation::{Derivation, StoreDir};
 use serde::{Deserialize, Serialize};
 
 /// The part of a derivation that is its own.
@@ -18,4 +19,27 @@ pub struct Contents {
     /// Its structured attributes, which stand in place of an environment.
     #[serde(rename = "structuredAttrs", default, skip_serializing_if = "Option::is_none")]
     pub structured_attributes: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Contents {
+    /// Reads the text of a `.drv` file; `name` is that of the derivation, without the suffix.
+    ///
+    /// # Errors
+    ///
+    /// When it is no derivation; the text says why.
+    pub fn parse(text: &[u8], name: &str, store_dir: &StoreDir) -> Result<Self, String> {
+        let derivation = Derivation::from_aterm_bytes_in(text, name, store_dir.clone())
+            .map_err(|error| error.to_string())?;
+        let lossy =
+            |(name, value): (&String, &Vec<u8>)| (name.clone(), String::from_utf8_lossy(value).into_owned());
+        Ok(Self {
+            system: derivation.system().to_owned(),
+            builder: derivation.builder().to_owned(),
+            args: derivation.arguments().to_vec(),
+            env: derivation.environment().iter().map(lossy).collect(),
+            structured_attributes: derivation.structured_attrs().map(|attributes| {
+                attributes.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
+            }),
+        })
+    }
 }

@@ -76,18 +76,16 @@ pub(super) fn contents(
     path: &StorePath,
     store_dir: &StoreDir,
 ) -> Result<Contents, DerivationError> {
-    let derivation = read(file, path, store_dir)?;
-    let lossy =
-        |(name, value): (&String, &Vec<u8>)| (name.clone(), String::from_utf8_lossy(value).into_owned());
-    Ok(Contents {
-        system: derivation.system().to_owned(),
-        builder: derivation.builder().to_owned(),
-        args: derivation.arguments().to_vec(),
-        env: derivation.environment().iter().map(lossy).collect(),
-        structured_attributes: derivation.structured_attrs().map(|attributes| {
-            attributes.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
-        }),
-    })
+    let text = text(file, path, store_dir)?;
+    let name = path.name().strip_suffix(".drv").unwrap_or(path.name());
+    Contents::parse(&text, name, store_dir).map_err(|error| not_a_derivation(path, store_dir, &error))
+}
+
+/// The text of the derivation `path`, whose file is `file`.
+pub(super) fn text(file: &Path, path: &StorePath, store_dir: &StoreDir) -> Result<Vec<u8>, DerivationError> {
+    let mut text = Vec::new();
+    read_text(file, path, store_dir, &mut text)?;
+    Ok(text)
 }
 
 /// Reads the whole of the derivation `path`, whose file is `file`.
@@ -96,8 +94,7 @@ fn read(
     path: &StorePath,
     store_dir: &StoreDir,
 ) -> Result<nix_derivation::Derivation, DerivationError> {
-    let mut text = Vec::new();
-    read_text(file, path, store_dir, &mut text)?;
+    let text = text(file, path, store_dir)?;
     let not_one = |reason: &str| not_a_derivation(path, store_dir, reason);
     let name = path.name().strip_suffix(".drv").ok_or_else(|| not_one("its name does not end in .drv"))?;
     nix_derivation::Derivation::from_aterm_bytes_in(&text, name, store_dir.clone())

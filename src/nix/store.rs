@@ -264,6 +264,15 @@ impl Store {
         derivation::contents(&self.real_path(derivation), derivation, &self.dir)
     }
 
+    /// The text of a derivation's file. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the file is missing or cannot be read.
+    pub fn derivation_text(&self, derivation: &StorePath) -> Result<Vec<u8>, DerivationError> {
+        derivation::text(&self.real_path(derivation), derivation, &self.dir)
+    }
+
     /// As [`Store::load_graph`], where everything must be readable.
     ///
     /// # Errors

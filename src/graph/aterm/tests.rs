@@ -1,12 +1,12 @@
 //! The scanner, held against `nix-derivation`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use nix_derivation::{StoreDir, StorePath};
 use proptest::prelude::*;
 
 use super::*;
-use crate::graph::BuildGraphBuilder;
+use crate::graph::{BuildGraphBuilder, Contents, Derivation, Input, Output};
 
 /// What is between two spans of a text.
 fn at<'a>(text: &'a [u8], span: &Span) -> &'a str {
@@ -128,6 +128,33 @@ fn listed(items: impl IntoIterator<Item = Vec<u8>>, [open, close]: [u8; 2]) -> V
     list
 }
 
+/// The text of a derivation as Nix writes it.
+pub(crate) fn text(derivation: &Derivation, contents: &Contents, store_dir: &StoreDir) -> Vec<u8> {
+    let list = |items: Vec<Vec<u8>>| listed(items, *b"[]");
+    let tuple = |items: Vec<Vec<u8>>| listed(items, *b"()");
+    let path = |path: &StorePath| quoted(store_dir.render_path(path).as_bytes());
+    let word = |text: &str| quoted(text.as_bytes());
+    let output = |output: &Output| {
+        let path = output.path.as_ref().map_or_else(|| word(""), path);
+        tuple(vec![word(&output.name), path, word(""), word("")])
+    };
+    let input = |input: &Input| {
+        let names = input.outputs.iter().map(|name| word(name)).collect();
+        tuple(vec![path(&input.derivation), list(names)])
+    };
+    let mut text = b"Derive".to_vec();
+    text.extend(tuple(vec![
+        list(derivation.outputs.iter().map(output).collect()),
+        list(derivation.inputs.iter().map(input).collect()),
+        list(derivation.sources.iter().map(path).collect()),
+        word(&contents.system),
+        word(&contents.builder),
+        list(contents.args.iter().map(|argument| word(argument)).collect()),
+        list(contents.env.iter().map(|(name, value)| tuple(vec![word(name), word(value)])).collect()),
+    ]));
+    text
+}
+
 proptest! {
     /// `nix-derivation` reads the whole, and the scanner finds the same.
     #[test]
@@ -136,30 +163,29 @@ proptest! {
         inputs in prop::collection::btree_map(paths(".drv"), prop::collection::btree_set(names(), 1..3), 0..6),
         sources in prop::collection::btree_set(paths(""), 0..4),
         arguments in prop::collection::vec(".{0,9}", 0..3),
-        environment in prop::collection::btree_map("[a-zA-Z_]{1,8}", prop::collection::vec(any::<u8>(), 0..40), 0..5),
+        environment in prop::collection::btree_map("[a-zA-Z_]{1,8}", "(?s).{0,20}", 0..5),
         allows in prop::option::of("1?"),
     ) {
         let store_dir = StoreDir::new("/some/store").expect("a directory");
-        let rendered = |path: &StorePath| store_dir.render_path(path).into_bytes();
-        let mut environment: BTreeMap<String, Vec<u8>> = environment;
+        let mut environment: BTreeMap<String, String> = environment;
         if let Some(allows) = &allows {
-            environment.insert("allowSubstitutes".into(), allows.clone().into_bytes());
+            environment.insert("allowSubstitutes".into(), allows.clone());
         }
-        let list = |items: Vec<Vec<u8>>| listed(items, *b"[]");
-        let tuple = |items: Vec<Vec<u8>>| listed(items, *b"()");
-        let all = |names: &BTreeSet<String>| list(names.iter().map(|name| quoted(name.as_bytes())).collect());
-        let mut text = b"Derive".to_vec();
-        text.extend(tuple(vec![
-            list(outputs.iter().map(|(name, path)| tuple(vec![
-                quoted(name.as_bytes()), quoted(&path.as_ref().map(rendered).unwrap_or_default()), quoted(b""), quoted(b""),
-            ])).collect()),
-            list(inputs.iter().map(|(path, names)| tuple(vec![quoted(&rendered(path)), all(names)])).collect()),
-            list(sources.iter().map(|path| quoted(&rendered(path))).collect()),
-            quoted(b"system"),
-            quoted(b"/bin/sh"),
-            list(arguments.iter().map(|argument| quoted(argument.as_bytes())).collect()),
-            list(environment.iter().map(|(name, value)| tuple(vec![quoted(name.as_bytes()), quoted(value)])).collect()),
-        ]));
+        let derivation = Derivation {
+            path: StorePath::from_parts([7; 20], "x.drv").expect("a path"),
+            kind: DerivationKind::InputAddressed,
+            outputs: outputs.into_iter().map(|(name, path)| Output { name, path }).collect(),
+            inputs: inputs.iter().map(|(path, names)| Input {
+                derivation: path.clone(), outputs: names.iter().cloned().collect(), dynamic: Vec::new(),
+            }).collect(),
+            sources: sources.into_iter().collect(),
+            allows_substitutes: true,
+        };
+        let contents = Contents {
+            system: "system".into(), builder: "/bin/sh".into(), args: arguments, env: environment, ..Contents::default()
+        };
+        let text = text(&derivation, &contents, &store_dir);
+        prop_assert_eq!(Contents::parse(&text, "x", &store_dir), Ok(contents));
         let reference = nix_derivation::Derivation::from_aterm_bytes_in(&text, "x", store_dir.clone())
             .expect("the reference reads it");
         let mut found = Scan::default();
@@ -186,9 +212,8 @@ proptest! {
         // And the builder tells of each input once.
         let mut told = Vec::new();
         let mut builder = BuildGraphBuilder::default();
-        let own = StorePath::from_parts([7; 20], "x.drv").expect("a path");
         for _ in 0..2 {
-            builder.add_text(&own, &text, &store_dir, |path| told.push(path)).expect("a derivation");
+            builder.add_text(&derivation.path, &text, &store_dir, |path| told.push(path)).expect("a derivation");
         }
         prop_assert_eq!(told, inputs.keys().cloned().collect::<Vec<_>>());
     }

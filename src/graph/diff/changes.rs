@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use nix_derivation::StorePath;
 use serde_json::Value;
 
-use super::pairing::{Partners, without_version};
+use super::pairing::{Matching, Partners, without_version};
 use super::rewrite::Rewriting;
 use super::{Comparison, Pair};
+use crate::graph::aterm::Scan;
 use crate::graph::build_graph::{BuildGraph, DerivationIndex};
 use crate::graph::contents::Contents;
 
@@ -95,9 +96,7 @@ pub(super) fn own_changes(
     let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
     let mut changes = Vec::new();
     let sources = paired_sources(comparison, pair);
-    let replaced = sources
-        .iter()
-        .filter_map(|(_, old, new)| Some((old.as_ref()?.to_basename(), new.as_ref()?.to_basename())));
+    let replaced = sources.iter().filter_map(|(_, old, new)| old.as_ref().zip(new.as_ref()));
     let rewriting = Rewriting::new(comparison, pair, &partners.pairs, replaced);
     if old.system != new.system {
         changes.push(Change::System { old: old.system.clone(), new: new.system.clone() });
@@ -128,6 +127,34 @@ pub(super) fn own_changes(
     changes.extend(sources.into_iter().map(|(name, old, new)| Change::Source { name, old, new }));
     add_inputs(comparison, pair, partners, &mut changes);
     changes
+}
+
+/// Whether two texts are the same but for inputs in each other's place, as far as that shows without understanding them.
+pub(super) fn is_the_same(
+    comparison: &Comparison<'_>,
+    pair: Pair,
+    partners: &Matching<'_>,
+    old: &[u8],
+    new: &[u8],
+) -> bool {
+    let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
+    let names = |graph: &BuildGraph, index| -> Vec<String> {
+        graph.derivation(index).outputs().map(|output| output.name().to_owned()).collect()
+    };
+    let is_wanted_alike =
+        |partner: &Pair| wanted(old_graph, pair.old, partner.old) == wanted(new_graph, pair.new, partner.new);
+    if !paired_sources(comparison, pair).is_empty()
+        || names(old_graph, pair.old) != names(new_graph, pair.new)
+        || !partners.pairs().iter().all(is_wanted_alike)
+    {
+        return false;
+    }
+    let (mut old_scan, mut new_scan) = (Scan::default(), Scan::default());
+    if old_scan.read(old).is_err() || new_scan.read(new).is_err() {
+        return false;
+    }
+    let rewriting = Rewriting::new(comparison, pair, partners.pairs(), std::iter::empty());
+    rewriting.of_bytes(&old[old_scan.own as usize..]) == new[new_scan.own as usize..]
 }
 
 fn add_variables(
@@ -199,17 +226,19 @@ fn paired_sources(
     found
 }
 
+/// The names of the outputs that a derivation needs of an input.
+fn wanted(graph: &BuildGraph, of: DerivationIndex, input: DerivationIndex) -> Vec<String> {
+    let found = graph.inputs(of).find(|known| known.derivation == input);
+    let names = found.map(|known| {
+        let outputs = known.outputs.iter();
+        outputs.map(|output| graph.derivation(input).output(*output).name().to_owned()).collect()
+    });
+    let mut names: Vec<String> = names.unwrap_or_default();
+    names.sort();
+    names
+}
+
 fn add_inputs(comparison: &Comparison<'_>, pair: Pair, partners: &Partners, changes: &mut Vec<Change>) {
-    let wanted = |graph: &BuildGraph, of, input| -> Vec<String> {
-        let found = graph.inputs(of).find(|known| known.derivation == input);
-        let names = found.map(|known| {
-            let outputs = known.outputs.iter();
-            outputs.map(|output| graph.derivation(input).output(*output).name().to_owned()).collect()
-        });
-        let mut names: Vec<String> = names.unwrap_or_default();
-        names.sort();
-        names
-    };
     let (old, new) = (comparison.old.graph, comparison.new.graph);
     let removed = partners
         .removed

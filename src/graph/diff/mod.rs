@@ -11,7 +11,7 @@ mod changes;
 mod pairing;
 mod rewrite;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use nix_derivation::{StoreDir, StorePath};
 
@@ -65,6 +65,23 @@ pub struct Differences {
     pub unread: Vec<Pair>,
 }
 
+/// What a derivation says, as it is at hand.
+#[derive(Clone, Copy, Debug)]
+pub enum Says<'a> {
+    /// The text of its `.drv` file.
+    Text(&'a [u8]),
+    /// What was read of it.
+    Contents(&'a Contents),
+}
+
+/// What comparing a pair has given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// Its inputs that are in each other's place.
+    partners: Vec<Pair>,
+    changes: Vec<Change>,
+}
+
 /// A comparison under way.
 #[derive(Debug)]
 pub struct Comparison<'a> {
@@ -107,15 +124,39 @@ impl<'a> Comparison<'a> {
         self.open.drain(..count).collect()
     }
 
-    /// Takes what a wanted pair says; nothing for what cannot be read.
-    pub fn take(&mut self, pair: Pair, contents: Option<(&Contents, &Contents)>) {
-        let Some((old, new)) = contents else {
+    /// Compares what a wanted pair says. Changes nothing, so that many pairs can be compared at once.
+    ///
+    /// # Errors
+    ///
+    /// When a text is no derivation.
+    pub fn compare(&self, pair: Pair, old: &Says<'_>, new: &Says<'_>) -> Result<Compared, String> {
+        let mut partners = pairing::by_graph(self.old.graph, self.new.graph, pair);
+        // Most differ by their inputs alone, which the texts tell without being understood.
+        if let (Says::Text(old), Says::Text(new)) = (old, new)
+            && partners.is_settled()
+            && changes::is_the_same(self, pair, &partners, old, new)
+        {
+            return Ok(Compared { partners: partners.done().pairs, changes: Vec::new() });
+        }
+        let contents = |says: &Says<'_>, side: Side<'_>, index| match says {
+            Says::Contents(contents) => Ok((*contents).clone()),
+            Says::Text(text) => Contents::parse(text, side.graph.derivation(index).name(), self.store_dir),
+        };
+        let contents = (contents(old, self.old, pair.old)?, contents(new, self.new, pair.new)?);
+        let contents = (&contents.0, &contents.1);
+        partners.settle_by_use(contents, self.store_dir);
+        let partners = partners.done();
+        let changes = own_changes(self, pair, contents, &partners);
+        Ok(Compared { partners: partners.pairs, changes })
+    }
+
+    /// Takes what comparing a wanted pair has given; nothing for what could not be read.
+    pub fn take(&mut self, pair: Pair, compared: Option<Compared>) {
+        let Some(Compared { partners, changes }) = compared else {
             self.differences.unread.push(pair);
             return;
         };
-        let partners = pairing::inputs(self.old.graph, self.new.graph, pair, (old, new), self.store_dir);
-        let changes = own_changes(self, pair, (old, new), &partners);
-        for partner in partners.pairs {
+        for partner in partners {
             self.meet(partner);
         }
         if !changes.is_empty() {
@@ -195,9 +236,6 @@ fn count_rebuilds(graph: &BuildGraph, difference: &Difference, rebuilt: &[bool])
     go(added.collect(), BuildGraph::dependencies);
     counted.len()
 }
-
-/// What is in the place of what: texts of the old graph and of the new.
-type Places = HashMap<String, String>;
 
 #[cfg(test)]
 mod tests;

@@ -38,24 +38,14 @@ pub(super) fn by_name(old: Side<'_>, new: Side<'_>) -> Partners {
 /// 4. have the same name, with or without the version, and are used in the same place of the pair's own variables: one of
 ///    several `source`s is known by the variable that it stands in,
 /// 5. have the same name and stand in the same place among those that are left.
-pub(super) fn inputs(
-    old_graph: &BuildGraph,
-    new_graph: &BuildGraph,
-    pair: Pair,
-    contents: (&Contents, &Contents),
-    store_dir: &StoreDir,
-) -> Partners {
+///
+/// Here by the first three, which need nothing but the graphs; [`Matching::settle_by_use`] goes on.
+pub(super) fn by_graph<'a>(old_graph: &'a BuildGraph, new_graph: &'a BuildGraph, pair: Pair) -> Matching<'a> {
     let (old, new) = (old_graph.dependencies(pair.old), new_graph.dependencies(pair.new));
     let mut matching = Matching::new(old_graph, new_graph, old, new);
     matching.match_equal();
     matching.match_names();
-    if matching.is_ambiguous() {
-        let old_uses = uses(contents.0, store_dir);
-        let new_uses = uses(contents.1, store_dir);
-        matching.match_uses(&old_uses, &new_uses);
-        matching.match_rest();
-    }
-    matching.done()
+    matching
 }
 
 /// Where each path stands in what a derivation says: the variable, and the place in it. By the hash part of the path.
@@ -79,7 +69,7 @@ fn uses(contents: &Contents, store_dir: &StoreDir) -> HashMap<String, (String, u
 }
 
 /// Two lists whose members find partners, rule by rule.
-struct Matching<'a> {
+pub(super) struct Matching<'a> {
     old_graph: &'a BuildGraph,
     new_graph: &'a BuildGraph,
     old: Vec<DerivationIndex>,
@@ -97,7 +87,25 @@ impl<'a> Matching<'a> {
         Self { old_graph, new_graph, old: old.to_vec(), new: new.to_vec(), pairs: Vec::new() }
     }
 
-    fn done(self) -> Partners {
+    /// Whether every member has a partner.
+    pub(super) fn is_settled(&self) -> bool {
+        self.old.is_empty() && self.new.is_empty()
+    }
+
+    /// The partners so far.
+    pub(super) fn pairs(&self) -> &[Pair] {
+        &self.pairs
+    }
+
+    /// Finds partners by where they are used, and then by their order.
+    pub(super) fn settle_by_use(&mut self, contents: (&Contents, &Contents), store_dir: &StoreDir) {
+        if self.is_ambiguous() {
+            self.match_uses(&uses(contents.0, store_dir), &uses(contents.1, store_dir));
+            self.match_rest();
+        }
+    }
+
+    pub(super) fn done(self) -> Partners {
         Partners { pairs: self.pairs, removed: self.old, added: self.new }
     }
 

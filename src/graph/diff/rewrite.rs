@@ -1,8 +1,11 @@
 //! Texts of an old derivation as they would be with what the new one has in place of its inputs.
 
+use std::collections::HashMap;
+
+use memchr::memchr;
 use nix_derivation::{HashAlgorithm, StoreDir, StorePath, hash_bytes};
 
-use super::{Comparison, Pair, Places};
+use super::{Comparison, Pair};
 use crate::graph::build_graph::{BuildGraph, DerivationIndex, OutputView};
 
 /// Characters of the hash part of a path.
@@ -19,94 +22,135 @@ pub(super) fn hashes_in<'a>(text: &'a str, store_dir: &StoreDir) -> impl Iterato
         loop {
             let at = rest.find(&prefix)? + prefix.len();
             rest = &rest[at..];
-            if let Some(hash) = hash_at(rest) {
+            if let Some(hash) = rest.get(..HASH_LENGTH).filter(|hash| is_base_32(hash.as_bytes())) {
                 return Some(hash);
             }
         }
     })
 }
 
-/// The hash part that a text begins with.
-fn hash_at(text: &str) -> Option<&str> {
-    let hash = text.get(..HASH_LENGTH)?;
-    is_base_32(hash).then_some(hash)
+fn is_base_32(text: &[u8]) -> bool {
+    text.iter().all(|byte| byte.is_ascii_digit() || (byte.is_ascii_lowercase() && !b"eotu".contains(byte)))
 }
 
-fn is_base_32(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit() || (byte.is_ascii_lowercase() && !b"eotu".contains(&byte)))
-}
-
-/// What stands in the new text where something stands in the old: paths of outputs, by their hash part, and placeholders of
-/// outputs whose path is not known before building.
+/// What stands in the new text where something stands in the old.
 #[derive(Debug)]
 pub(super) struct Rewriting<'a> {
-    places: Places,
     store_dir: &'a StoreDir,
+    /// By the hash part of a path: the rest of its base name, and the base name in its place.
+    paths: HashMap<[u8; HASH_LENGTH], Vec<(String, String)>>,
+    /// Placeholders of outputs whose path is not known before building.
+    placeholders: HashMap<[u8; PLACEHOLDER_LENGTH], String>,
 }
 
 impl<'a> Rewriting<'a> {
     /// For a pair with its partners, and sources that are in each other's place.
-    pub(super) fn new(
+    pub(super) fn new<'s>(
         comparison: &Comparison<'a>,
         pair: Pair,
         partners: &[Pair],
-        sources: impl Iterator<Item = (String, String)>,
+        sources: impl Iterator<Item = (&'s StorePath, &'s StorePath)>,
     ) -> Self {
         let (old, new) = (comparison.old.graph, comparison.new.graph);
-        let mut places: Places = sources.collect();
+        let (paths, placeholders) = (HashMap::new(), HashMap::new());
+        let mut rewriting = Self { store_dir: comparison.store_dir, paths, placeholders };
+        for (old, new) in sources {
+            rewriting.add_path(&old.to_basename(), new.to_basename());
+        }
         for partner in partners.iter().chain([&pair]) {
-            let names = old.derivation(partner.old).outputs().map(OutputView::name);
-            for name in names {
-                let texts = text_of(old, partner.old, name).zip(text_of(new, partner.new, name));
-                if let Some((old, new)) = texts.filter(|(old, new)| old != new) {
-                    places.insert(old, new);
+            // One and the same has nothing to be replaced.
+            if old.derivation(partner.old).path() == new.derivation(partner.new).path() {
+                continue;
+            }
+            for output in old.derivation(partner.old).outputs() {
+                let now = new.derivation(partner.new).outputs().find(|now| now.name() == output.name());
+                if let Some(now) = now {
+                    rewriting.add_output((old, partner.old, output), (new, partner.new, now));
                 }
             }
         }
-        Self { places, store_dir: comparison.store_dir }
+        rewriting
+    }
+
+    fn add_path(&mut self, old: &str, new: String) {
+        if let Some((hash, rest)) = old.as_bytes().split_first_chunk::<HASH_LENGTH>()
+            && old != new
+        {
+            let rest = String::from_utf8_lossy(rest).into_owned();
+            self.paths.entry(*hash).or_default().push((rest, new));
+        }
+    }
+
+    fn add_output(
+        &mut self,
+        (old_graph, old, before): (&BuildGraph, DerivationIndex, OutputView<'_>),
+        (new_graph, new, now): (&BuildGraph, DerivationIndex, OutputView<'_>),
+    ) {
+        let in_place = |graph: &BuildGraph, index, output: OutputView<'_>| {
+            placeholder(&graph.derivation(index).path(), graph.derivation(index).name(), output.name())
+        };
+        match (before.path(), now.path()) {
+            (Some(before), Some(now)) => self.add_path(&before.to_basename(), now.to_basename()),
+            (None, None) => {
+                let before = in_place(old_graph, old, before);
+                if let Ok(before) = before.as_bytes().try_into() {
+                    self.placeholders.insert(before, in_place(new_graph, new, now));
+                }
+            }
+            // How it is addressed has changed, and what it stands for in a text with it.
+            _ => {}
+        }
     }
 
     /// A text with everything of the old in it replaced.
     pub(super) fn of(&self, text: &str) -> String {
-        let mut rewritten = String::with_capacity(text.len());
+        // Only base names and placeholders are replaced, which are ASCII.
+        String::from_utf8(self.of_bytes(text.as_bytes())).unwrap_or_default()
+    }
+
+    /// The same for a text that need not be UTF-8.
+    pub(super) fn of_bytes(&self, text: &[u8]) -> Vec<u8> {
+        let mut rewritten = Vec::with_capacity(text.len());
         let mut rest = text;
-        let directory = self.store_dir.as_str();
+        let directory = self.store_dir.as_str().as_bytes();
         // Everything to be replaced begins at a slash.
-        while let Some(slash) = rest.find('/') {
-            rewritten.push_str(&rest[..slash]);
+        while let Some(slash) = memchr(b'/', rest) {
+            rewritten.extend_from_slice(&rest[..slash]);
             rest = &rest[slash..];
-            let path = rest.strip_prefix(directory).and_then(|below| below.strip_prefix('/'));
-            let known = match path {
-                Some(below) => hash_at(below)
-                    .and_then(|_| self.longest(below))
-                    .map(|(old, new)| (directory.len() + 1 + old.len(), format!("{directory}/{new}"))),
-                None => rest
-                    .get(1..=PLACEHOLDER_LENGTH)
-                    .filter(|text| is_base_32(text))
-                    .and_then(|text| Some((PLACEHOLDER_LENGTH + 1, format!("/{}", self.places.get(text)?)))),
+            let path = rest.strip_prefix(directory).and_then(|below| below.strip_prefix(b"/"));
+            let (kept, length, new) = match path {
+                Some(below) => match self.path_at(below) {
+                    Some((length, new)) => (directory.len() + 1, length, new),
+                    None => (directory.len() + 1, 0, ""),
+                },
+                None => match self.placeholder_at(&rest[1..]) {
+                    Some(new) => (1, PLACEHOLDER_LENGTH, new),
+                    None => (1, 0, ""),
+                },
             };
-            let (length, new) = known.unwrap_or_else(|| (1, "/".to_owned()));
-            rewritten.push_str(&new);
-            rest = &rest[length..];
+            rewritten.extend_from_slice(&rest[..kept]);
+            rewritten.extend_from_slice(new.as_bytes());
+            rest = &rest[kept + length..];
         }
-        rewritten.push_str(rest);
+        rewritten.extend_from_slice(rest);
         rewritten
     }
 
-    /// The base name in the map that a text begins with, and what is in its place. A name may go on with characters of
-    /// other names, so that the whole of it has to be looked for.
-    fn longest(&self, text: &str) -> Option<(&str, &str)> {
-        let end = text.bytes().take_while(|byte| is_of_name(*byte)).count();
-        (HASH_LENGTH..=end).rev().find_map(|end| {
-            let (old, new) = self.places.get_key_value(text.get(..end)?)?;
-            Some((old.as_str(), new.as_str()))
-        })
+    /// The length of the base name that a text begins with, and what is in its place, if something is.
+    fn path_at(&self, text: &[u8]) -> Option<(usize, &str)> {
+        let (hash, rest) = text.split_first_chunk::<HASH_LENGTH>()?;
+        let known = self.paths.get(hash)?;
+        let found = known.iter().filter(|(name, _)| rest.starts_with(name.as_bytes()));
+        let (name, new) = found.max_by_key(|(name, _)| name.len())?;
+        Some((HASH_LENGTH + name.len(), new))
     }
-}
 
-/// Whether a byte can stand in a path's name.
-fn is_of_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte)
+    fn placeholder_at(&self, text: &[u8]) -> Option<&str> {
+        if self.placeholders.is_empty() {
+            return None;
+        }
+        self.placeholders.get(text.first_chunk::<PLACEHOLDER_LENGTH>()?).map(String::as_str)
+    }
 }
 
 /// What stands for an output whose path is not known before building, without its slash. (`DownstreamPlaceholder` in Nix's
@@ -120,12 +164,40 @@ fn placeholder(derivation: &StorePath, name: &str, output: &str) -> String {
     encoded.rsplit(':').next().unwrap_or_default().to_owned()
 }
 
-/// How an output is written where it is used, without what every path begins with: its base name, or its placeholder.
-fn text_of(graph: &BuildGraph, index: DerivationIndex, output: &str) -> Option<String> {
-    let derivation = graph.derivation(index);
-    let known = derivation.outputs().find(|known| known.name() == output)?;
-    match known.path() {
-        Some(path) => Some(path.to_basename()),
-        None => Some(placeholder(&derivation.path(), derivation.name(), output)),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "00000000000000000000000000000001";
+    const NEW: &str = "00000000000000000000000000000002";
+
+    #[test]
+    fn base_names_are_replaced_wherever_they_stand_and_nothing_else() {
+        let store_dir = StoreDir::default();
+        let mut rewriting =
+            Rewriting { store_dir: &store_dir, paths: HashMap::new(), placeholders: HashMap::new() };
+        rewriting.add_path(&format!("{OLD}-a-1.0"), format!("{NEW}-a-1.1"));
+        rewriting.add_path(&format!("{OLD}-a"), format!("{NEW}-other"));
+        let before = "1rz4g4znpzjwh1xymhjpm42vipw92pr73vdgl6xs1hycac8kf2n9";
+        let now = "0000000000000000000000000000000000000000000000000000";
+        rewriting.placeholders.insert(before.as_bytes().try_into().expect("52 characters"), now.to_owned());
+        for (text, expected) in [
+            (
+                format!("x=/nix/store/{OLD}-a-1.0/bin:/nix/store/{OLD}-a"),
+                format!("x=/nix/store/{NEW}-a-1.1/bin:/nix/store/{NEW}-other"),
+            ),
+            (format!("/{before}/lib /{now}"), format!("/{now}/lib /{now}")),
+            (format!("/gnu/store/{OLD}-a {OLD}-a"), format!("/gnu/store/{OLD}-a {OLD}-a")),
+            (format!("/nix/store/{}", &OLD[..20]), format!("/nix/store/{}", &OLD[..20])),
+            ("//nix/store/ünï/".to_owned(), "//nix/store/ünï/".to_owned()),
+        ] {
+            assert_eq!(rewriting.of(&text), expected);
+        }
+    }
+
+    #[test]
+    fn hash_parts_are_found() {
+        let text = format!("/nix/store/{OLD}-a:/nix/store/short /nix/store/{NEW}");
+        assert_eq!(hashes_in(&text, &StoreDir::default()).collect::<Vec<_>>(), [OLD, NEW]);
     }
 }

@@ -6,6 +6,7 @@ use nix_derivation::{HashAlgorithm, StoreDir, StorePath, hash_bytes};
 use proptest::prelude::*;
 
 use super::*;
+use crate::graph::aterm::tests::text;
 use crate::graph::{Derivation, DerivationKind, Input, Output};
 
 /// A derivation to be: a name, variables, and inputs by number, each in a variable of its own.
@@ -56,6 +57,8 @@ fn path(text: &str, name: &str) -> StorePath {
 struct Made {
     graph: BuildGraph,
     contents: HashMap<StorePath, Contents>,
+    /// The texts of their files; without one, what they say stands for itself.
+    texts: HashMap<StorePath, Vec<u8>>,
     root: Vec<DerivationIndex>,
 }
 
@@ -120,10 +123,26 @@ fn make(models: &[Model]) -> Made {
     }
     let graph = BuildGraph::new(&derivations).expect("a graph");
     let root = graph.find(&derivations.last().expect("a root").path).into_iter().collect();
-    Made { graph, contents: all, root }
+    let says = |derivation: &Derivation| text(derivation, &all[&derivation.path], &dir);
+    let texts = derivations.iter().map(|derivation| (derivation.path.clone(), says(derivation))).collect();
+    Made { graph, contents: all, texts, root }
 }
 
+/// The differences, which are the same whether the texts are compared or what was read of them.
 fn compare(old: &Made, new: &Made) -> Differences {
+    let read = compare_as(old, new, |made, path| Says::Contents(&made.contents[path]));
+    if !old.texts.is_empty() {
+        let from_texts = compare_as(old, new, |made, path| Says::Text(&made.texts[path]));
+        assert_eq!(from_texts, read);
+    }
+    read
+}
+
+fn compare_as<'a>(
+    old: &'a Made,
+    new: &'a Made,
+    says: impl Fn(&'a Made, &StorePath) -> Says<'a>,
+) -> Differences {
     let dir = StoreDir::default();
     let mut comparison = Comparison::new(old.side(), new.side(), &dir);
     loop {
@@ -132,9 +151,9 @@ fn compare(old: &Made, new: &Made) -> Differences {
             return comparison.finish();
         }
         for pair in wanted {
-            let says = |made: &'_ Made, index| made.contents[&made.graph.derivation(index).path()].clone();
-            let (before, now) = (says(old, pair.old), says(new, pair.new));
-            comparison.take(pair, Some((&before, &now)));
+            let said = |made: &'a Made, index| says(made, &made.graph.derivation(index).path());
+            let compared = comparison.compare(pair, &said(old, pair.old), &said(new, pair.new));
+            comparison.take(pair, Some(compared.expect("it can be read")));
         }
     }
 }
@@ -284,6 +303,7 @@ fn structured_attributes_are_compared_by_their_members() {
         for says in made.contents.values_mut() {
             *says = contents(flag);
         }
+        made.texts.clear();
     }
     assert_eq!(shown(&old, &new), one("x", &["env.flags[1]: -b -> -c"], 1));
 }

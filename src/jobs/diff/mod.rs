@@ -14,8 +14,8 @@ use self::side::{LoadedSide, Named};
 use super::local_nix::{LocalNix, LocalNixError, StoreEnvironment};
 use super::unless;
 use crate::event::{Event, Reporter};
-use crate::graph::diff::{Comparison, Differences, Pair, Side};
-use crate::graph::{Contents, SavedGraphError};
+use crate::graph::SavedGraphError;
+use crate::graph::diff::{Compared, Comparison, Differences, Pair, Side};
 use crate::nix::{DerivationError, EvaluationArguments, ResolveError};
 
 pub use self::outcome::{
@@ -145,8 +145,7 @@ fn named_side(installable: &str, side: SideReport) -> SideReport {
 
 /// Goes through both graphs. Blocks.
 fn differences(old: &LoadedSide, new: &LoadedSide) -> (Differences, Vec<(Pair, String)>) {
-    let side = |loaded: &'_ LoadedSide| -> (_, _) { (loaded.graph.len(), loaded.roots.len()) };
-    tracing::info!("comparing {:?} with {:?} derivations", side(old), side(new));
+    tracing::info!("comparing {} derivations with {}", old.graph.len(), new.graph.len());
     let mut comparison = Comparison::new(
         Side { graph: &old.graph, roots: &old.roots },
         Side { graph: &new.graph, roots: &new.roots },
@@ -158,9 +157,9 @@ fn differences(old: &LoadedSide, new: &LoadedSide) -> (Differences, Vec<(Pair, S
         if wanted.is_empty() {
             return (comparison.finish(), errors);
         }
-        for (pair, contents) in wanted.iter().zip(read_all(&wanted, old, new)) {
-            match contents {
-                Ok((old, new)) => comparison.take(*pair, Some((&old, &new))),
+        for (pair, compared) in wanted.iter().zip(compare_all(&comparison, &wanted, old, new)) {
+            match compared {
+                Ok(compared) => comparison.take(*pair, Some(compared)),
                 Err(error) => {
                     comparison.take(*pair, None);
                     errors.push((*pair, error));
@@ -170,19 +169,27 @@ fn differences(old: &LoadedSide, new: &LoadedSide) -> (Differences, Vec<(Pair, S
     }
 }
 
-/// What both of each pair say, read on as many threads as there are cores.
-fn read_all(pairs: &[Pair], old: &LoadedSide, new: &LoadedSide) -> Vec<Result<(Contents, Contents), String>> {
-    let read = |pair: &Pair| Ok((old.contents(pair.old)?, new.contents(pair.new)?));
+/// Reads and compares pairs on as many threads as there are cores.
+fn compare_all(
+    comparison: &Comparison<'_>,
+    pairs: &[Pair],
+    old: &LoadedSide,
+    new: &LoadedSide,
+) -> Vec<Result<Compared, String>> {
+    let compare = |pair: &Pair| {
+        let (old, new) = (old.says(pair.old)?, new.says(pair.new)?);
+        comparison.compare(*pair, &old.borrowed(), &new.borrowed())
+    };
     let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
     let share = pairs.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
-        let readers: Vec<_> = pairs
+        let workers: Vec<_> = pairs
             .chunks(share)
-            .map(|pairs| scope.spawn(move || pairs.iter().map(read).collect::<Vec<_>>()))
+            .map(|pairs| scope.spawn(move || pairs.iter().map(compare).collect::<Vec<_>>()))
             .collect();
         let mut all = Vec::with_capacity(pairs.len());
-        for reader in readers {
-            all.extend(reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        for worker in workers {
+            all.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
         all
     })

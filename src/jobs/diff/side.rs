@@ -9,6 +9,7 @@ use tokio::process::Command;
 
 use super::{DiffError, Request};
 use crate::event::{Event, Reporter};
+use crate::graph::diff::Says;
 use crate::graph::{BuildGraph, Contents, DerivationIndex, SavedGraph};
 use crate::jobs::LocalNix;
 use crate::nix::{Resolver, Store};
@@ -70,7 +71,7 @@ impl Named {
                     graph: saved.graph,
                     roots,
                     store_dir: saved.store_dir,
-                    says: Says::Saved(saved.contents),
+                    source: Source::Saved(saved.contents),
                 })
             }
         }
@@ -97,7 +98,7 @@ async fn load_installable(
         roots: roots.iter().filter_map(|root| loaded.graph.find(root)).collect(),
         graph: loaded.graph,
         store_dir: local.store.dir().clone(),
-        says: Says::Store(local.store.clone()),
+        source: Source::Store(local.store.clone()),
     })
 }
 
@@ -139,25 +140,42 @@ pub(super) struct LoadedSide {
     pub(super) graph: BuildGraph,
     pub(super) roots: Vec<DerivationIndex>,
     pub(super) store_dir: StoreDir,
-    says: Says,
+    source: Source,
 }
 
 /// Where stands what derivations say.
 #[derive(Debug)]
-enum Says {
+enum Source {
     Store(Store),
     Saved(HashMap<StorePath, Contents>),
 }
 
 impl LoadedSide {
-    /// What a derivation says besides its outputs and inputs. Blocks.
-    pub(super) fn contents(&self, index: DerivationIndex) -> Result<Contents, String> {
+    /// What a derivation says. Blocks.
+    pub(super) fn says(&self, index: DerivationIndex) -> Result<Said<'_>, String> {
         let path = self.graph.derivation(index).path();
-        match &self.says {
-            Says::Store(store) => store.contents(&path).map_err(|error| error.to_string()),
-            Says::Saved(all) => all.get(&path).cloned().ok_or_else(|| {
+        match &self.source {
+            Source::Store(store) => {
+                store.derivation_text(&path).map(Said::Text).map_err(|error| error.to_string())
+            }
+            Source::Saved(all) => all.get(&path).map(Said::Contents).ok_or_else(|| {
                 format!("{} could not be read when the graph was saved", self.store_dir.render_path(&path))
             }),
+        }
+    }
+}
+
+/// What a derivation says, read or kept.
+pub(super) enum Said<'a> {
+    Text(Vec<u8>),
+    Contents(&'a Contents),
+}
+
+impl Said<'_> {
+    pub(super) fn borrowed(&self) -> Says<'_> {
+        match self {
+            Self::Text(text) => Says::Text(text),
+            Self::Contents(contents) => Says::Contents(contents),
         }
     }
 }
