@@ -229,14 +229,24 @@ fn word_by_word(old: &str, new: &str, palette: Palette) -> String {
 
 /// The words of what is the same that stand next to a change.
 fn around(piece: &str, is_first: bool, is_last: bool) -> String {
-    let words: Vec<&str> = piece.split_inclusive(char::is_whitespace).collect();
+    let words: Vec<&str> = piece.split_whitespace().collect();
     let (before, after) = (if is_first { 0 } else { AROUND }, if is_last { 0 } else { AROUND });
     if words.len() <= before + after + 1 {
         return visible(piece);
     }
-    let start: String = words[..before].concat();
-    let end: String = words[words.len() - after..].concat();
-    format!("{}…{}{}", visible(&start), if is_last { "" } else { " " }, visible(&end))
+    // What stands between words may be anything; here it is a space, except where it touches the change.
+    let edge = |text: &str| if text.is_empty() { "" } else { " " };
+    let (begins, ends) = (piece.len() - piece.trim_start().len(), piece.trim_end().len());
+    let joined = |words: &[&str]| visible(&words.join(" "));
+    let mut text = String::new();
+    if !is_first {
+        text.push_str(&format!("{}{} ", edge(&piece[..begins]), joined(&words[..before])));
+    }
+    text.push('…');
+    if !is_last {
+        text.push_str(&format!(" {}{}", joined(&words[words.len() - after..]), edge(&piece[ends..])));
+    }
+    text
 }
 
 fn shortened(text: &str) -> String {
@@ -250,7 +260,14 @@ fn shortened(text: &str) -> String {
 
 /// On one line, and with nothing in it that a terminal would take for a command.
 fn visible(text: &str) -> String {
-    Printable(&text.replace('\n', "⏎")).to_string()
+    let text = text.replace('\n', "⏎");
+    let (begins, ends) = (text.len() - text.trim_start().len(), text.trim_end().len());
+    if begins >= ends {
+        return text.chars().map(|_| ' ').collect();
+    }
+    // A space next to a change belongs to it.
+    let blank = |space: &str| if space.is_empty() { "" } else { " " };
+    format!("{}{}{}", blank(&text[..begins]), Printable(&text[begins..ends]), blank(&text[ends..]))
 }
 
 fn write_more(text: &mut String, all: usize, shown: usize) -> std::fmt::Result {

@@ -18,6 +18,7 @@ mod audit_down;
 mod bad_input;
 mod damage;
 mod dev_shell;
+mod diff;
 mod fetch_back;
 mod flake;
 mod house;

@@ -101,12 +101,13 @@ pub(super) fn own_changes(
     if old.system != new.system {
         changes.push(Change::System { old: old.system.clone(), new: new.system.clone() });
     }
+    let is_other = |before: &str, now: &str| before.as_bytes() != &*rewriting.of_new(now.as_bytes());
     let builder = rewriting.of(&old.builder);
-    if builder != new.builder {
+    if is_other(&builder, &new.builder) {
         changes.push(Change::Builder { old: builder, new: new.builder.clone() });
     }
     let args: Vec<String> = old.args.iter().map(|argument| rewriting.of(argument)).collect();
-    if args != new.args {
+    if args.len() != new.args.len() || args.iter().zip(&new.args).any(|(before, now)| is_other(before, now)) {
         changes.push(Change::Arguments { old: args, new: new.args.clone() });
     }
     let outputs = |graph: &BuildGraph, index| -> Vec<String> {
@@ -154,7 +155,7 @@ pub(super) fn is_the_same(
         return false;
     }
     let rewriting = Rewriting::new(comparison, pair, partners.pairs(), std::iter::empty());
-    rewriting.of_bytes(&old[old_scan.own as usize..]) == new[new_scan.own as usize..]
+    rewriting.of_bytes(&old[old_scan.own as usize..]) == *rewriting.of_new(&new[new_scan.own as usize..])
 }
 
 fn add_variables(
@@ -171,7 +172,11 @@ fn add_variables(
             continue;
         }
         let before = before.map(|value| rewriting.of(value));
-        if before.as_ref() != now {
+        let is_same = match (&before, now) {
+            (Some(before), Some(now)) => before.as_bytes() == &*rewriting.of_new(now.as_bytes()),
+            _ => false,
+        };
+        if !is_same {
             changes.push(Change::Variable { name: name.clone(), old: before, new: now.cloned() });
         }
     }

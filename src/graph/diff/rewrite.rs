@@ -1,5 +1,6 @@
 //! Texts of an old derivation as they would be with what the new one has in place of its inputs.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use memchr::memchr;
@@ -7,6 +8,7 @@ use nix_derivation::{HashAlgorithm, StoreDir, StorePath, hash_bytes};
 
 use super::{Comparison, Pair};
 use crate::graph::build_graph::{BuildGraph, DerivationIndex, OutputView};
+use crate::graph::derivation::DerivationKind;
 
 /// Characters of the hash part of a path.
 const HASH_LENGTH: usize = 32;
@@ -41,6 +43,9 @@ pub(super) struct Rewriting<'a> {
     paths: HashMap<[u8; HASH_LENGTH], Vec<(String, String)>>,
     /// Placeholders of outputs whose path is not known before building.
     placeholders: HashMap<[u8; PLACEHOLDER_LENGTH], String>,
+    /// What follows the hash part of outputs of partners of which one could not be read, so that one of the paths is not known.
+    /// They count as the same by that.
+    unread: Vec<String>,
 }
 
 impl<'a> Rewriting<'a> {
@@ -53,13 +58,19 @@ impl<'a> Rewriting<'a> {
     ) -> Self {
         let (old, new) = (comparison.old.graph, comparison.new.graph);
         let (paths, placeholders) = (HashMap::new(), HashMap::new());
-        let mut rewriting = Self { store_dir: comparison.store_dir, paths, placeholders };
+        let mut rewriting = Self { store_dir: comparison.store_dir, paths, placeholders, unread: Vec::new() };
         for (old, new) in sources {
             rewriting.add_path(&old.to_basename(), new.to_basename());
         }
         for partner in partners.iter().chain([&pair]) {
+            let (before, now) = (old.derivation(partner.old), new.derivation(partner.new));
             // One and the same has nothing to be replaced.
-            if old.derivation(partner.old).path() == new.derivation(partner.new).path() {
+            if before.path() == now.path() {
+                continue;
+            }
+            if [before.kind(), now.kind()].contains(&DerivationKind::Unread) {
+                let known = before.outputs().chain(now.outputs()).filter_map(OutputView::path);
+                rewriting.unread.extend(known.map(|path| format!("-{}", path.name())));
                 continue;
             }
             for output in old.derivation(partner.old).outputs() {
@@ -136,13 +147,31 @@ impl<'a> Rewriting<'a> {
         rewritten
     }
 
+    /// A text of the new derivation, with those paths in it replaced that are not known on the other side.
+    pub(super) fn of_new<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
+        if self.unread.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let (paths, placeholders) = (HashMap::new(), HashMap::new());
+        let only_unread =
+            Self { store_dir: self.store_dir, paths, placeholders, unread: self.unread.clone() };
+        Cow::Owned(only_unread.of_bytes(text))
+    }
+
     /// The length of the base name that a text begins with, and what is in its place, if something is.
     fn path_at(&self, text: &[u8]) -> Option<(usize, &str)> {
         let (hash, rest) = text.split_first_chunk::<HASH_LENGTH>()?;
-        let known = self.paths.get(hash)?;
-        let found = known.iter().filter(|(name, _)| rest.starts_with(name.as_bytes()));
-        let (name, new) = found.max_by_key(|(name, _)| name.len())?;
-        Some((HASH_LENGTH + name.len(), new))
+        if let Some(known) = self.paths.get(hash) {
+            let found = known.iter().filter(|(name, _)| rest.starts_with(name.as_bytes()));
+            let (name, new) = found.max_by_key(|(name, _)| name.len())?;
+            return Some((HASH_LENGTH + name.len(), new));
+        }
+        if self.unread.is_empty() || !is_base_32(hash) {
+            return None;
+        }
+        let found = self.unread.iter().filter(|name| rest.starts_with(name.as_bytes()));
+        let name = found.max_by_key(|name| name.len())?;
+        Some((HASH_LENGTH + name.len(), name.trim_start_matches('-')))
     }
 
     fn placeholder_at(&self, text: &[u8]) -> Option<&str> {
@@ -174,8 +203,12 @@ mod tests {
     #[test]
     fn base_names_are_replaced_wherever_they_stand_and_nothing_else() {
         let store_dir = StoreDir::default();
-        let mut rewriting =
-            Rewriting { store_dir: &store_dir, paths: HashMap::new(), placeholders: HashMap::new() };
+        let mut rewriting = Rewriting {
+            store_dir: &store_dir,
+            paths: HashMap::new(),
+            placeholders: HashMap::new(),
+            unread: Vec::new(),
+        };
         rewriting.add_path(&format!("{OLD}-a-1.0"), format!("{NEW}-a-1.1"));
         rewriting.add_path(&format!("{OLD}-a"), format!("{NEW}-other"));
         let before = "1rz4g4znpzjwh1xymhjpm42vipw92pr73vdgl6xs1hycac8kf2n9";

@@ -32,19 +32,21 @@ impl Named {
         if is_json && file.is_file() {
             return Ok(Self::Saved(file));
         }
+        let (revision, attribute) = match text.split_once('#') {
+            Some((revision, attribute)) => (revision, Some(attribute)),
+            None => (text, None),
+        };
         let may_be_revision = !request.arguments.has_source
-            && !text.is_empty()
-            && !text.starts_with(['-', '.', '/'])
-            && !text.contains(['#', ':'])
-            && !file.exists();
-        if may_be_revision
-            && let Some(commit) = git(
-                request,
-                &["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{text}^{{commit}}")],
-            )
-            .await
-        {
-            return Ok(Self::Installable(at_revision(&commit, other, request).await?));
+            && !revision.starts_with(['-', '.', '/'])
+            && !revision.contains(':')
+            && !request.directory.join(revision).exists()
+            // With an attribute it could be a flake of the registry, unless it cannot be anything else.
+            && (attribute.is_none() || is_plainly_a_revision(revision));
+        let commit = format!("{revision}^{{commit}}");
+        let ask = ["rev-parse", "--verify", "--quiet", "--end-of-options", &commit];
+        if may_be_revision && let Some(commit) = git(request, &ask).await {
+            let attribute = attribute.or_else(|| other.split_once('#').map(|(_, attribute)| attribute));
+            return Ok(Self::Installable(at_revision(&commit, attribute, request).await?));
         }
         Ok(Self::Installable(text.to_owned()))
     }
@@ -102,8 +104,14 @@ async fn load_installable(
     })
 }
 
-/// The flake at a commit of the repository that is worked in, with the attribute of the other side.
-async fn at_revision(commit: &str, other: &str, request: &Request) -> Result<String, DiffError> {
+/// Whether a text can be a revision, and no name of a flake.
+fn is_plainly_a_revision(text: &str) -> bool {
+    let is_hash = text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hash || text.starts_with("HEAD") || text.contains(['~', '^', '@'])
+}
+
+/// The flake at a commit of the repository that is worked in.
+async fn at_revision(commit: &str, attribute: Option<&str>, request: &Request) -> Result<String, DiffError> {
     let fail = |what: &str| DiffError::Git(format!("git does not say {what}"));
     let top = git(request, &["rev-parse", "--show-toplevel"])
         .await
@@ -116,7 +124,7 @@ async fn at_revision(commit: &str, other: &str, request: &Request) -> Result<Str
     }
     let inside = inside.trim_end_matches('/');
     let directory = if inside.is_empty() { String::new() } else { format!("&dir={inside}") };
-    let attribute = other.split_once('#').map(|(_, attribute)| format!("#{attribute}")).unwrap_or_default();
+    let attribute = attribute.map(|attribute| format!("#{attribute}")).unwrap_or_default();
     Ok(format!("git+file://{top}?rev={commit}{directory}{attribute}"))
 }
 

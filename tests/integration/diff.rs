@@ -1,0 +1,298 @@
+//! Why two derivations differ, with real derivations of every Nix.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::nix::{Nix, Store, a_nix, with_every_nix};
+use crate::support::outcome::Outcome;
+use crate::support::program::Run;
+
+/// A team's flake: `top` needs `app` and `docs`, which need `lib`; `app` needs a download and a source tree besides.
+const FLAKE: &str = r#"{
+  outputs = { self }: let
+    step = name: more: derivation ({
+      inherit name; system = "SYSTEM"; builder = "/bin/sh"; args = [ "-c" "echo $name $text $inputs > $out" ];
+    } // more);
+    lib = step "lib-1.0" { flags = "-O2 -g -Wall -Wextra -fPIC -pipe -march=native -std=c17"; };
+    download = step "source" {
+      url = "https://a.example.org/x"; outputHashMode = "flat"; outputHashAlgo = "sha256";
+      outputHash = builtins.hashString "sha256" "x";
+    };
+    app = step "app" { inputs = [ lib download ]; src = ./src; };
+    docs = step "docs" { inputs = [ lib ]; };
+  in { packages.SYSTEM.default = step "top" { inputs = [ app docs ]; }; packages.SYSTEM.docs = docs; };
+}
+"#;
+
+struct Project {
+    store: Store,
+    dir: PathBuf,
+}
+
+impl Project {
+    /// A repository with one commit.
+    fn new(nix: &Nix) -> Self {
+        let store = Store::new(nix);
+        let dir = store.scratch.dir("project");
+        let system = format!("{}-linux", std::env::consts::ARCH);
+        fs::write(dir.join("flake.nix"), FLAKE.replace("SYSTEM", &system)).unwrap();
+        store.scratch.file("project/src/main.txt", "one\ntwo\nthree\n");
+        store.scratch.file("project/src/other.txt", "the same\n");
+        let project = Self { store, dir };
+        project.git(&["init", "--quiet"]);
+        project.commit();
+        project
+    }
+
+    fn git(&self, words: &[&str]) -> String {
+        let output = Command::new("git")
+            .args(["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"])
+            .args(words)
+            .current_dir(&self.dir)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "git {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn commit(&self) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--message=x"]);
+    }
+
+    /// Replaces a text in the flake.
+    fn change(&self, from: &str, to: &str) -> &Self {
+        let file = self.dir.join("flake.nix");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "no {from}");
+        fs::write(file, text.replace(from, to)).unwrap();
+        self
+    }
+
+    fn run(&self, words: &[&str]) -> Outcome {
+        Run::new(&self.store).cwd(&self.dir).arg("diff").args(words.to_vec()).run()
+    }
+
+    /// The drv path of the default package.
+    fn drv(&self) -> String {
+        let output =
+            self.store.command("nix").args(["path-info", "--derivation"]).current_dir(&self.dir).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+    }
+
+    /// Which derivations differ by themselves, with how many rebuilds each causes.
+    fn differences(&self, words: &[&str]) -> Vec<(String, u64)> {
+        let words = [&["--json"], words].concat();
+        let document = self.run(&words).expect(1).json();
+        let differences = document["differences"].as_array().unwrap().iter();
+        differences
+            .map(|found| {
+                (found["new"]["name"].as_str().unwrap().to_owned(), found["rebuilds"].as_u64().unwrap())
+            })
+            .collect()
+    }
+}
+
+fn one(name: &str, rebuilds: u64) -> Vec<(String, u64)> {
+    vec![(name.to_owned(), rebuilds)]
+}
+
+fn changes(document: &Value) -> &Vec<Value> {
+    document["differences"][0]["changes"].as_array().unwrap()
+}
+
+#[test]
+fn a_changed_line_is_named_with_its_effect_and_nothing_else() {
+    with_every_nix(|nix| {
+        let project = Project::new(nix);
+        project.change("-O2 -g", "-O3 -g");
+        let outcome = project.run(&["HEAD", "."]).expect(1);
+        let outcome = outcome.says(&["1 derivation differs by itself; of 5 derivations 4 are rebuilt"]);
+        let outcome =
+            outcome.says(&["lib-1.0  rebuilds 4 derivations", "flags: [--O2-]{+-O3+} -g -Wall -Wextra …"]);
+        for other in ["app", "docs", "top", "src"] {
+            assert!(!outcome.stdout.contains(other), "{outcome}");
+        }
+        let document = project.run(&["HEAD", ".", "--json"]).expect(1).json();
+        assert_eq!(changes(&document).len(), 1);
+        assert_eq!(changes(&document)[0]["name"], "flags");
+        assert_eq!((&document["rebuilds"], &document["new"]["derivations"]), (&4.into(), &5.into()));
+    });
+}
+
+#[test]
+fn the_same_is_no_difference_and_a_mirror_is_none() {
+    with_every_nix(|nix| {
+        let project = Project::new(nix);
+        project.run(&[".", "."]).expect(0).says(&["no difference: the same derivation"]);
+        let before = project.drv();
+        project.change("https://a.example.org", "https://b.example.org");
+        assert_ne!(project.drv(), before);
+        project.run(&["HEAD", "."]).expect(0).says(&["no difference", "make the same"]);
+        let document = project.run(&["HEAD", ".", "--json"]).expect(0).json();
+        assert_eq!((&document["differences"], &document["rebuilds"]), (&Value::Array(Vec::new()), &0.into()));
+        // Another content is another thing.
+        project.change("\"sha256\" \"x\"", "\"sha256\" \"y\"");
+        assert_eq!(project.differences(&["HEAD", "."]), one("source", 3));
+    });
+}
+
+#[test]
+fn a_changed_file_of_a_source_is_named_with_its_lines() {
+    with_every_nix(|nix| {
+        let project = Project::new(nix);
+        project.store.scratch.file("project/src/main.txt", "one\nTWO\nthree\n");
+        project.store.scratch.file("project/src/new.txt", "new\n");
+        project.git(&["add", "--all"]);
+        let outcome = project.run(&["HEAD", "."]).expect(1);
+        let outcome = outcome.says(&[
+            "app  rebuilds 2",
+            "changed main.txt",
+            "-two",
+            "+TWO",
+            "added new.txt",
+            "diff -r ",
+        ]);
+        assert!(!outcome.stdout.contains("other.txt"), "{outcome}");
+        // The command that it ends with is one that works.
+        let command = outcome.stdout.lines().find_map(|line| line.trim().strip_prefix("diff -r ")).unwrap();
+        let output = Command::new("sh").args(["-c", &format!("diff -r {command}")]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}");
+    });
+}
+
+#[test]
+fn what_is_named_may_be_a_revision_a_derivation_a_path_or_an_attribute() {
+    with_every_nix(|nix| {
+        let project = Project::new(nix);
+        let (first, before) = (project.git(&["rev-parse", "HEAD"]), project.drv());
+        project.change("lib-1.0", "lib-1.1");
+        project.commit();
+        let expected = one("lib-1.1", 4);
+        let now = project.drv();
+        let top = project.dir.display().to_string();
+        let at = format!(".?rev={first}");
+        let by_url = format!("git+file://{top}?rev={first}");
+        for old in ["HEAD~1", &first[..9], &at, &by_url, &before] {
+            for new in [".", "HEAD", &now] {
+                assert_eq!(project.differences(&[old, new]), expected, "{old} {new}");
+            }
+        }
+        // Of a revision the attribute is that of the other side.
+        assert_eq!(project.differences(&["HEAD~1", ".#docs"]), one("lib-1.1", 2));
+        assert_eq!(project.differences(&[".#docs", "HEAD~1"]), one("lib-1.0", 2));
+        // A path stands for what makes it.
+        let built = project
+            .store
+            .command("nix")
+            .args(["build", ".#docs"])
+            .current_dir(&project.dir)
+            .output()
+            .unwrap();
+        assert!(built.status.success());
+        assert_eq!(project.differences(&["HEAD~1#docs", "./result"]), one("lib-1.1", 2));
+    });
+}
+
+#[test]
+fn a_flake_in_a_directory_of_the_repository_is_found_there_before_too() {
+    let project = Project::new(a_nix());
+    let below = project.dir.join("nix/flake");
+    fs::create_dir_all(&below).unwrap();
+    for name in ["flake.nix", "src"] {
+        fs::rename(project.dir.join(name), below.join(name)).unwrap();
+    }
+    project.commit();
+    let file = below.join("flake.nix");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(file, text.replace("-O2", "-O3")).unwrap();
+    let outcome = Run::new(&project.store)
+        .cwd(below.join("src"))
+        .args(["diff", "HEAD", "..", "--json"])
+        .run()
+        .expect(1);
+    assert_eq!(outcome.json()["differences"][0]["new"]["name"], "lib-1.0");
+}
+
+#[test]
+fn inputs_that_come_and_go_are_named() {
+    with_every_nix(|nix| {
+        let project = Project::new(nix);
+        project.change(
+            "inputs = [ lib ];",
+            "inputs = [ (step \"extra\" { inputs = [ (step \"below\" {}) ]; }) ];",
+        );
+        let outcome = project.run(&["HEAD", "."]).expect(1);
+        outcome.says(&["docs  rebuilds 4", "- input lib-1.0", "+ input extra"]);
+        let document = project.run(&["HEAD", ".", "--json"]).expect(1).json();
+        let kinds: Vec<&str> =
+            changes(&document).iter().map(|change| change["change"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["variable", "inputRemoved", "inputAdded"]);
+    });
+}
+
+#[test]
+fn long_and_hostile_values_are_shortened_and_made_visible() {
+    let project = Project::new(a_nix());
+    let instantiate = |text: &str| {
+        let expression =
+            format!("{{ x = derivation {{ name = \"x\"; system = \"s\"; builder = \"b\"; {text} }}; }}");
+        project.store.instantiate(&expression, "x")
+    };
+    let numbers = |last: &str| {
+        instantiate(&format!(
+            "text = builtins.concatStringsSep \" \" (builtins.genList toString 30000) + \" {last}\";"
+        ))
+    };
+    let outcome = project.run(&[&numbers("one"), &numbers("two")]).expect(1);
+    let outcome = outcome.says(&["29999 [-one-]{+two+}"]);
+    assert!(outcome.stdout.len() < 1000, "{outcome}");
+    let huge = |size: usize| {
+        instantiate(&format!(
+            "text = builtins.concatStringsSep \"\" (builtins.genList (_: \"0123456789\") {size});"
+        ))
+    };
+    let outcome = project.run(&[&huge(300_000), &huge(300_001)]).expect(1);
+    outcome.says(&["text: 3000000 bytes before, 3000010 bytes now"]);
+    let escape = |word: &str| instantiate(&format!("text = \"a\\n{word} b\";"));
+    let outcome = project.run(&[&escape("\u{1b}[31mred"), &escape("\u{1b}]0;title\u{7}")]).expect(1);
+    assert!(!outcome.stdout.contains('\u{1b}') && !outcome.stdout.contains('\u{7}'), "{outcome}");
+    let structured =
+        |flag: &str| instantiate(&format!("__structuredAttrs = true; flags = [ \"-a\" \"{flag}\" ];"));
+    project.run(&[&structured("-b"), &structured("-c")]).expect(1).says(&["flags[1]: [--b-]{+-c+}"]);
+}
+
+#[test]
+fn what_cannot_be_compared_is_said() {
+    with_every_nix(|nix| {
+        let project = Project::new(nix);
+        project.run(&["nonsense", "."]).expect(3).complains(&["nonsense"]);
+        project.run(&["nothing.json", "."]).expect(3).complains(&["nothing.json"]);
+        project.store.scratch.file("project/graph.json", "{}");
+        project.run(&["graph.json", "."]).expect(2).complains(&[
+            "graph.json",
+            "no saved graph",
+            "graph --format json",
+        ]);
+        project.run(&["."]).expect(2);
+        // A derivation that is gone from the store.
+        let before = project.drv();
+        project.change("-O2", "-O3");
+        project.git(&["add", "--all"]);
+        let now = project.drv();
+        let lib = project
+            .store
+            .closure(&[&before])
+            .into_iter()
+            .find(|path| path.ends_with("-lib-1.0.drv"))
+            .unwrap();
+        project.store.lose(&lib);
+        let outcome = project.run(&[&before, &now]).expect(4).says(&["not compared: lib-1.0", "lib-1.0.drv"]);
+        let document = project.run(&[&before, &now, "--json"]).expect(4).json();
+        assert_eq!(document["unread"].as_array().unwrap().len(), 1, "{outcome}");
+    });
+}
