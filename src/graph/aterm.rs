@@ -270,9 +270,10 @@ impl<'a> Reader<'a> {
         ScanError::Expected { at: self.at, expected }
     }
 
-    fn expect(&mut self, bytes: &[u8], expected: &'static str) -> Result<(), ScanError> {
-        if self.text[self.at..].starts_with(bytes) {
-            self.at += bytes.len();
+    /// Passes over `bytes`. (An array, because their number is known then, and comparing them costs no call.)
+    fn expect<const N: usize>(&mut self, bytes: &[u8; N], expected: &'static str) -> Result<(), ScanError> {
+        if self.text[self.at..].first_chunk() == Some(bytes) {
+            self.at += N;
             Ok(())
         } else {
             Err(self.expected(expected))
@@ -293,33 +294,36 @@ impl<'a> Reader<'a> {
     }
 
     /// A string; the span is of its content, escapes included.
+    ///
+    /// Most of a file is text of scripts with an escape on every line, so only quotes are searched for: one ends the string
+    /// unless an odd number of backslashes stands before it.
     fn string(&mut self) -> Result<Span, ScanError> {
         self.expect(b"\"", "a string")?;
         let start = self.at;
         loop {
             let rest = &self.text[self.at..];
-            let found = memchr2(b'"', b'\\', rest).ok_or_else(|| self.expected("the end of a string"))?;
-            if rest[found] == b'"' {
-                let end = self.at + found;
-                self.at = end + 1;
+            let found = memchr(b'"', rest).ok_or_else(|| self.expected("the end of a string"))?;
+            let backslashes = rest[..found].iter().rev().take_while(|byte| **byte == b'\\').count();
+            let end = self.at + found;
+            self.at = end + 1;
+            if backslashes % 2 == 0 {
                 return Ok(number(start)..number(end));
             }
-            if found + 2 > rest.len() {
-                return Err(self.expected("the end of a string"));
-            }
-            self.at += found + 2;
         }
     }
 
     /// A string of something that needs no escapes, such as a path or a name.
     fn plain_string(&mut self) -> Result<Span, ScanError> {
-        let start = self.at;
-        let span = self.string()?;
-        if memchr(b'\\', self.bytes(&span)).is_some() {
-            self.at = start;
+        let before = self.at;
+        self.expect(b"\"", "a string")?;
+        let (start, rest) = (self.at, &self.text[self.at..]);
+        let found = memchr2(b'"', b'\\', rest).ok_or_else(|| self.expected("the end of a string"))?;
+        if rest[found] == b'\\' {
+            self.at = before;
             return Err(self.expected("a string without escapes"));
         }
-        Ok(span)
+        self.at = start + found + 1;
+        Ok(number(start)..number(start + found))
     }
 
     fn list(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), ScanError>) -> Result<(), ScanError> {

@@ -63,18 +63,35 @@ pub enum BuildGraphError {
         /// The output.
         output: String,
     },
-    /// Two paths have one hash part, which no store allows.
-    #[error("{} has the hash part of another path", .path.to_basename())]
-    Clash {
-        /// One of the paths.
-        path: StorePath,
+    /// A derivation names an output or an input twice, which Nix never writes.
+    #[error("{} names {named:?} twice", .derivation.to_basename())]
+    Twice {
+        /// The derivation.
+        derivation: StorePath,
+        /// What it names.
+        named: String,
     },
     /// Derivations need each other, which no evaluation can make.
-    #[error("{} needs itself, by way of others", .derivation.to_basename())]
+    #[error("{}", circle_words(.derivations))]
     Circle {
-        /// One derivation on the circle, or above it.
-        derivation: StorePath,
+        /// The circle: each needs the next, and the last needs the first.
+        derivations: Vec<StorePath>,
     },
+}
+
+/// How many derivations of a circle are named.
+const CIRCLE: usize = 8;
+
+fn circle_words(circle: &[StorePath]) -> String {
+    let names: Vec<String> = circle.iter().take(CIRCLE).map(StorePath::to_basename).collect();
+    match (names.as_slice(), circle.len().saturating_sub(CIRCLE)) {
+        ([], _) => "a derivation needs itself".to_owned(),
+        ([alone], _) => format!("{alone} needs itself"),
+        ([first, others @ ..], 0) => format!("{first} needs itself, by way of {}", others.join(", then ")),
+        ([first, others @ ..], more) => {
+            format!("{first} needs itself, by way of {} and {more} more", others.join(", then "))
+        }
+    }
 }
 
 /// An output of a member.
@@ -310,11 +327,23 @@ pub(crate) mod tests {
     fn what_is_no_graph_is_named() {
         let missing = BuildGraph::new(&[derivation(1, &[0])]).expect_err("no input");
         assert!(matches!(missing, BuildGraphError::MissingInput { input, .. } if input == drv_path(0)));
-        let circle = BuildGraph::new(&[derivation(0, &[1]), derivation(1, &[0])]).expect_err("a circle");
-        assert!(matches!(circle, BuildGraphError::Circle { .. }));
+        // What stands above a circle is not on it.
+        let circle = BuildGraph::new(&[
+            derivation(9, &[0]),
+            derivation(0, &[1]),
+            derivation(1, &[5, 0]),
+            derivation(5, &[]),
+        ]);
+        let circle = circle.expect_err("a circle");
+        assert_eq!(circle, BuildGraphError::Circle { derivations: vec![drv_path(0), drv_path(1)] });
+        assert!(circle.to_string().contains("-p0.drv needs itself, by way of "), "{circle}");
+        let itself = BuildGraph::new(&[derivation(3, &[3])]).expect_err("a circle of one").to_string();
+        assert!(itself.ends_with("-p3.drv needs itself"), "{itself}");
         let mut wrong = derivation(1, &[0]);
         wrong.inputs[0].outputs = vec!["dev".into()];
         let unknown = BuildGraph::new(&[derivation(0, &[]), wrong]).expect_err("no such output");
         assert!(matches!(unknown, BuildGraphError::UnknownOutput { output, .. } if output == "dev"));
+        let twice = BuildGraph::new(&[derivation(0, &[]), derivation(1, &[0, 0])]).expect_err("twice");
+        assert!(matches!(twice, BuildGraphError::Twice { derivation, .. } if derivation == drv_path(1)));
     }
 }

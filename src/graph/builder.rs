@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use nix_derivation::{StoreDir, StorePath};
 
 use super::aterm::{Scan, Span};
@@ -28,7 +29,7 @@ struct Member {
 pub struct BuildGraphBuilder {
     paths: PathTable,
     /// Paths by their hash part as it is written, so that only new ones are decoded.
-    spelled: HashMap<[u8; HASH_LENGTH], PathNumber>,
+    spelled: HashMap<[u8; HASH_LENGTH], PathNumber, RandomState>,
     names: NameTable,
     members: Vec<Member>,
     outputs: Lists<MemberOutput>,
@@ -41,6 +42,8 @@ pub struct BuildGraphBuilder {
     /// The paths that were told of.
     met: Vec<bool>,
     scan: Scan,
+    /// Room for looking for what is there twice.
+    sorted: Vec<u32>,
 }
 
 /// Why the text of a `.drv` file is not taken.
@@ -56,7 +59,7 @@ pub enum DerivationTextError {
     /// An output or an input has a name that none can have.
     #[error("{0:?} is no name of an output")]
     Name(String),
-    /// It does not go with what is there.
+    /// It is nothing that could be part of a graph.
     #[error(transparent)]
     Graph(#[from] BuildGraphError),
 }
@@ -75,77 +78,149 @@ impl BuildGraphBuilder {
         mut found: impl FnMut(StorePath),
     ) -> Result<(), DerivationTextError> {
         let mut scan = std::mem::take(&mut self.scan);
-        let result = scan.read(text).map_err(DerivationTextError::from).and_then(|()| {
-            // First everything that can fail.
-            let prepared = self.prepare(path, text, &scan, store_dir)?;
-            self.met.resize(self.paths.len(), false);
-            for input in &prepared.inputs {
-                if !std::mem::replace(&mut self.met[input.position()], true) {
-                    found(self.paths.path(*input));
-                }
-            }
-            self.commit(prepared, &scan, text);
-            Ok(())
-        });
+        let (members, edges) = (self.members.len(), self.wanted.len());
+        let added = scan
+            .read(text)
+            .map_err(DerivationTextError::from)
+            .and_then(|()| self.add_scanned(path, text, &scan, store_dir));
         self.scan = scan;
-        result
+        if let Err(error) = added {
+            self.forget(members, edges);
+            return Err(error);
+        }
+        self.met.resize(self.paths.len(), false);
+        for input in self.inputs.get(members) {
+            if !std::mem::replace(&mut self.met[input.position()], true) {
+                found(self.paths.path(*input));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets all but the first so many members, with so many inputs in all, and what of another was begun.
+    fn forget(&mut self, members: usize, edges: usize) {
+        self.members.truncate(members);
+        self.outputs.truncate(members);
+        self.inputs.truncate(members);
+        self.sources.truncate(members);
+        self.wanted.truncate(edges);
+        let kept = self.dynamic.partition_point(|(edge, _)| *edge < edges);
+        self.dynamic.truncate(kept);
+    }
+
+    /// Whether the outputs and inputs of the last member are different ones, as Nix writes them.
+    fn check_twice(&mut self, path: &StorePath) -> Result<(), BuildGraphError> {
+        let member = self.inputs.len() - 1;
+        let sorted = &mut self.sorted;
+        let mut repeated = |numbers: &mut dyn Iterator<Item = u32>| {
+            sorted.clear();
+            sorted.extend(numbers);
+            sorted.sort_unstable();
+            sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+        };
+        let mut name = repeated(&mut self.outputs.get(member).iter().map(|output| output.name));
+        for edge in self.inputs.range(member) {
+            name = name.or_else(|| repeated(&mut self.wanted.get(edge).iter().copied()));
+        }
+        let input = repeated(&mut self.inputs.get(member).iter().map(|input| input.number()));
+        let named = match (name, input) {
+            (None, None) => return Ok(()),
+            (Some(name), _) => self.names.get(name),
+            (None, Some(_)) => {
+                let twice = self.inputs.get(member).iter().find(|path| Some(path.number()) == input);
+                twice.map_or("an input", |path| self.paths.name(*path))
+            }
+        };
+        Err(BuildGraphError::Twice { derivation: path.clone(), named: named.to_owned() })
+    }
+
+    /// Adds what was found in a text. Where that fails, some of it stays behind.
+    fn add_scanned(
+        &mut self,
+        path: &StorePath,
+        text: &[u8],
+        scan: &Scan,
+        store_dir: &StoreDir,
+    ) -> Result<(), DerivationTextError> {
+        let edges = self.wanted.len();
+        for output in &scan.outputs {
+            let name = self.name(text, &output.name)?;
+            let is_known = !output.path.is_empty();
+            let path = is_known.then(|| self.spelled(text, &output.path, store_dir)).transpose()?;
+            self.outputs.push(MemberOutput { name, path });
+        }
+        for input in &scan.inputs {
+            let number = self.spelled(text, &input.path, store_dir)?;
+            self.inputs.push(number);
+            for wanted in &scan.wanted[input.wanted.start as usize..input.wanted.end as usize] {
+                let name = self.name(text, wanted)?;
+                self.wanted.push(name);
+            }
+            self.wanted.end_list();
+        }
+        for source in &scan.sources {
+            let number = self.spelled(text, source, store_dir)?;
+            self.sources.push(number);
+        }
+        self.outputs.end_list();
+        self.inputs.end_list();
+        self.sources.end_list();
+        self.dynamic.extend(scan.dynamic.iter().map(|(input, way)| (edges + *input as usize, way.clone())));
+        let number = self.number(path);
+        self.members.push(Member {
+            path: number,
+            // Without outputs it is of no kind at all; Nix makes none such.
+            kind: scan.kind.unwrap_or(DerivationKind::InputAddressed),
+            allows_substitutes: scan.allows_substitutes,
+        });
+        Ok(self.check_twice(path)?)
     }
 
     /// Adds a derivation that is known otherwise.
     ///
     /// # Errors
     ///
-    /// When one of its paths has the hash part of another.
+    /// When it names something twice; then nothing is added.
     pub fn add(&mut self, derivation: &Derivation) -> Result<(), BuildGraphError> {
-        let path = self.number(&derivation.path)?;
-        let mut outputs = Vec::with_capacity(derivation.outputs.len());
+        let (members, edges) = (self.members.len(), self.wanted.len());
         for output in &derivation.outputs {
-            let path = output.path.as_ref().map(|path| self.number(path)).transpose()?;
-            outputs.push(MemberOutput { name: self.names.add(&output.name), path });
+            let path = output.path.as_ref().map(|path| self.number(path));
+            self.outputs.push(MemberOutput { name: self.names.add(&output.name), path });
         }
-        let inputs: Vec<PathNumber> =
-            derivation.inputs.iter().map(|input| self.number(&input.derivation)).collect::<Result<_, _>>()?;
-        let sources: Vec<PathNumber> =
-            derivation.sources.iter().map(|source| self.number(source)).collect::<Result<_, _>>()?;
-        for (input, number) in derivation.inputs.iter().zip(inputs) {
-            let edge = self.wanted.len();
-            self.dynamic.extend(input.dynamic.iter().map(|way| (edge, way.clone())));
+        self.outputs.end_list();
+        for input in &derivation.inputs {
+            let (edge, number) = (self.wanted.len(), self.number(&input.derivation));
             self.inputs.push(number);
             self.wanted.push_list(input.outputs.iter().map(|name| self.names.add(name)));
+            self.dynamic.extend(input.dynamic.iter().map(|way| (edge, way.clone())));
         }
         self.inputs.end_list();
-        self.outputs.push_list(outputs);
-        self.sources.push_list(sources);
+        for source in &derivation.sources {
+            let number = self.number(source);
+            self.sources.push(number);
+        }
+        self.sources.end_list();
         let (kind, allows_substitutes) = (derivation.kind, derivation.allows_substitutes);
+        let path = self.number(&derivation.path);
         self.members.push(Member { path, kind, allows_substitutes });
-        Ok(())
+        self.check_twice(&derivation.path).inspect_err(|_| self.forget(members, edges))
     }
 
     /// Adds a derivation of which nothing is known but that it is there.
-    ///
-    /// # Errors
-    ///
-    /// When its path has the hash part of another.
-    pub fn add_unread(&mut self, path: &StorePath) -> Result<(), BuildGraphError> {
-        let path = self.number(path)?;
+    pub fn add_unread(&mut self, path: &StorePath) {
+        let path = self.number(path);
         self.members.push(Member { path, kind: DerivationKind::Unread, allows_substitutes: true });
         self.outputs.end_list();
         self.inputs.end_list();
         self.sources.end_list();
-        Ok(())
     }
 
     /// Takes over what another has.
-    ///
-    /// # Errors
-    ///
-    /// When one of its paths has the hash part of another.
-    pub fn absorb(&mut self, other: &Self) -> Result<(), BuildGraphError> {
-        let mut numbers = Vec::with_capacity(other.paths.len());
-        for theirs in other.paths.numbers() {
-            let ours = self.paths.add(other.paths.digest(theirs), other.paths.name(theirs));
-            numbers.push(ours.ok_or_else(|| clash(&other.paths.path(theirs)))?);
-        }
+    pub fn absorb(&mut self, other: &Self) {
+        let theirs = other.paths.numbers();
+        let numbers: Vec<PathNumber> = theirs
+            .map(|theirs| self.paths.add(other.paths.digest(theirs), other.paths.name(theirs)))
+            .collect();
         let path = |theirs: PathNumber| numbers[theirs.position()];
         let names: Vec<u32> = other.names.iter().map(|name| self.names.add(name)).collect();
         let edges = self.wanted.len();
@@ -162,11 +237,10 @@ impl BuildGraphBuilder {
         for edge in 0..other.wanted.len() {
             self.wanted.push_list(other.wanted.get(edge).iter().map(|name| names[*name as usize]));
         }
-        Ok(())
     }
 
-    fn number(&mut self, path: &StorePath) -> Result<PathNumber, BuildGraphError> {
-        self.paths.add(path.digest(), path.name()).ok_or_else(|| clash(path))
+    fn number(&mut self, path: &StorePath) -> PathNumber {
+        self.paths.add(path.digest(), path.name())
     }
 
     /// The number of a path as it stands in a file.
@@ -191,59 +265,25 @@ impl BuildGraphBuilder {
             }
         }
         let path = StorePath::from_basename(base).map_err(|_| no_path())?;
-        let number = self.number(&path)?;
+        let number = self.number(&path);
         self.spelled.insert(*hash, number);
         Ok(number)
     }
 
-    fn prepare(
-        &mut self,
-        path: &StorePath,
-        text: &[u8],
-        scan: &Scan,
-        store_dir: &StoreDir,
-    ) -> Result<Prepared, DerivationTextError> {
-        let member = Member {
-            path: self.number(path)?,
-            // Without outputs it is of no kind at all; Nix makes none such.
-            kind: scan.kind.unwrap_or(DerivationKind::InputAddressed),
-            allows_substitutes: scan.allows_substitutes,
-        };
-        let mut outputs = Vec::with_capacity(scan.outputs.len());
-        for output in &scan.outputs {
-            let name = self.names.add(name_at(text, &output.name)?);
-            let is_known = !output.path.is_empty();
-            let path = is_known.then(|| self.spelled(text, &output.path, store_dir)).transpose()?;
-            outputs.push(MemberOutput { name, path });
+    /// The number of the name of an output as it stands in a file. (What it may consist of: "Store Object names" in the Nix
+    /// manual.)
+    fn name(&mut self, text: &[u8], span: &Span) -> Result<u32, DerivationTextError> {
+        let bytes = &text[span.start as usize..span.end as usize];
+        let no_name = || DerivationTextError::Name(String::from_utf8_lossy(bytes).into_owned());
+        let name = std::str::from_utf8(bytes).map_err(|_| no_name())?;
+        if let Some(number) = self.names.find(name) {
+            return Ok(number);
         }
-        let mut inputs = Vec::with_capacity(scan.inputs.len());
-        for input in &scan.inputs {
-            inputs.push(self.spelled(text, &input.path, store_dir)?);
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_part) {
+            return Err(no_name());
         }
-        for name in &scan.wanted {
-            self.names.add(name_at(text, name)?);
-        }
-        let mut sources = Vec::with_capacity(scan.sources.len());
-        for source in &scan.sources {
-            sources.push(self.spelled(text, source, store_dir)?);
-        }
-        Ok(Prepared { member, outputs, inputs, sources })
-    }
-
-    fn commit(&mut self, prepared: Prepared, scan: &Scan, text: &[u8]) {
-        let edges = self.wanted.len();
-        self.dynamic.extend(scan.dynamic.iter().map(|(input, way)| (edges + *input as usize, way.clone())));
-        for input in &scan.inputs {
-            for name in &scan.wanted[input.wanted.start as usize..input.wanted.end as usize] {
-                // Checked before.
-                self.wanted.push(self.names.add(name_at(text, name).unwrap_or_default()));
-            }
-            self.wanted.end_list();
-        }
-        self.members.push(prepared.member);
-        self.outputs.push_list(prepared.outputs);
-        self.inputs.push_list(prepared.inputs);
-        self.sources.push_list(prepared.sources);
+        Ok(self.names.add(name))
     }
 
     /// Links what was added. A path that was added twice counts once.
@@ -254,8 +294,10 @@ impl BuildGraphBuilder {
     pub fn finish(mut self) -> Result<BuildGraph, BuildGraphError> {
         // By path, so that the graph does not depend on the order in which its members came.
         let mut order: Vec<usize> = (0..self.members.len()).collect();
-        order.sort_by_key(|number| self.paths.digest(self.members[*number].path));
-        order.dedup_by_key(|number| self.members[*number].path);
+        let path = |number: usize| self.members[number].path;
+        let key = |number: usize| (self.paths.digest(path(number)), self.paths.name(path(number)));
+        order.sort_by(|one, other| key(*one).cmp(&key(*other)));
+        order.dedup_by_key(|number| path(*number));
         let mut by_path: Vec<Option<DerivationIndex>> = vec![None; self.paths.len()];
         for (place, number) in order.iter().enumerate() {
             by_path[self.members[*number].path.position()] = Some(DerivationIndex::at(place));
@@ -270,8 +312,9 @@ impl BuildGraphBuilder {
                 })
             })
         }))?;
-        let sorted = inputs.topological_order().map_err(|stuck: DerivationIndex| {
-            BuildGraphError::Circle { derivation: path_of(&self.members[order[stuck.position()]]) }
+        let sorted = inputs.topological_order().map_err(|circle: Vec<DerivationIndex>| {
+            let path = |index: &DerivationIndex| path_of(&self.members[order[index.position()]]);
+            BuildGraphError::Circle { derivations: circle.iter().map(path).collect() }
         })?;
         let place = Edges::places(&sorted);
         let inputs = inputs.renumbered(&sorted, &place);
@@ -381,23 +424,5 @@ impl BuildGraphBuilder {
     }
 }
 
-/// What is known of a member before it is added.
-struct Prepared {
-    member: Member,
-    outputs: Vec<MemberOutput>,
-    inputs: Vec<PathNumber>,
-    sources: Vec<PathNumber>,
-}
-
-fn clash(path: &StorePath) -> BuildGraphError {
-    BuildGraphError::Clash { path: path.clone() }
-}
-
-/// The name of an output as it stands in a file. (What it may consist of: "Store Object names" in the Nix manual.)
-fn name_at<'a>(text: &'a [u8], span: &Span) -> Result<&'a str, DerivationTextError> {
-    let bytes = &text[span.start as usize..span.end as usize];
-    let is_name = !bytes.is_empty()
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-._?=".contains(byte));
-    let name = is_name.then(|| std::str::from_utf8(bytes).ok()).flatten();
-    name.ok_or_else(|| DerivationTextError::Name(String::from_utf8_lossy(bytes).into_owned()))
-}
+#[cfg(test)]
+mod tests;

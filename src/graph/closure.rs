@@ -33,7 +33,7 @@ pub enum ClosureError {
     /// References form a circle, which no store can hold.
     #[error("the references of {} form a circle", .path.to_basename())]
     Circle {
-        /// One path on the circle, or above it.
+        /// One path on the circle.
         path: StorePath,
     },
     /// A root is not in the set.
@@ -75,7 +75,7 @@ impl Closure {
         let references = link(&unique, &by_path)?;
         let order = references
             .topological_order()
-            .map_err(|stuck| ClosureError::Circle { path: unique[stuck.position()].path.clone() })?;
+            .map_err(|circle| ClosureError::Circle { path: unique[circle[0].position()].path.clone() })?;
 
         // Renumber so that the order of the arrays is the topological one.
         let place = Edges::places(&order);

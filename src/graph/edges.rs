@@ -80,8 +80,9 @@ impl<I: Index> Edges<I> {
         Self(lists)
     }
 
-    /// Nodes with their targets first (Kahn's algorithm); on a circle, a node that could not be placed.
-    pub(super) fn topological_order(&self) -> Result<Vec<I>, I> {
+    /// Nodes with their targets first (Kahn's algorithm). Where that cannot be, a circle: each of its nodes has the next as a target,
+    /// and the last has the first.
+    pub(super) fn topological_order(&self) -> Result<Vec<I>, Vec<I>> {
         let sources = self.reversed();
         let mut waiting: Vec<usize> = (0..self.len()).map(|node| self.of(I::at(node)).len()).collect();
         let mut order: Vec<I> =
@@ -99,8 +100,24 @@ impl<I: Index> Edges<I> {
         }
         match waiting.iter().position(|left| *left > 0) {
             None => Ok(order),
-            Some(stuck) => Err(I::at(stuck)),
+            Some(stuck) => Err(self.circle(I::at(stuck), &waiting)),
         }
+    }
+
+    /// A circle below a node that waits. What waits has a target that waits, so that going on leads back to where one was.
+    fn circle(&self, stuck: I, waiting: &[usize]) -> Vec<I> {
+        let mut place: Vec<Option<usize>> = vec![None; self.len()];
+        let mut way = Vec::new();
+        let mut next = Some(stuck);
+        while let Some(node) = next {
+            if let Some(start) = place[node.position()] {
+                return way.split_off(start);
+            }
+            place[node.position()] = Some(way.len());
+            way.push(node);
+            next = self.of(node).iter().copied().find(|target| waiting[target.position()] > 0);
+        }
+        way
     }
 
     /// Where each node of an order goes when the nodes are numbered by it.

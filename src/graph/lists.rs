@@ -43,6 +43,13 @@ impl<T> Lists<T> {
         self.end_list();
     }
 
+    /// Forgets all but the first so many lists, and the one that is not yet ended.
+    pub(super) fn truncate(&mut self, lists: usize) {
+        self.starts.truncate(lists + 1);
+        let end = self.starts.last().copied().unwrap_or_default();
+        self.items.truncate(end as usize);
+    }
+
     /// How many lists there are.
     pub(super) fn len(&self) -> usize {
         self.starts.len() - 1

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use foldhash::fast::RandomState;
 use nix_derivation::StorePath;
 
 /// Length of the hash part of a path, in bytes.
@@ -17,6 +18,11 @@ impl PathNumber {
     pub(super) fn position(self) -> usize {
         self.0 as usize
     }
+
+    /// The bare number.
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// Paths by number and by hash part. Names stand in one text, one after the other.
@@ -26,30 +32,45 @@ pub(super) struct PathTable {
     /// Where each name ends.
     ends: Vec<u32>,
     names: String,
-    numbers: HashMap<Digest, PathNumber>,
+    numbers: HashMap<Digest, PathNumber, RandomState>,
+    /// Paths that have the hash part of another, which no store allows: a forged file may name them all the same.
+    twins: HashMap<(Digest, Box<str>), PathNumber, RandomState>,
 }
 
 impl PathTable {
-    /// The number of a path, which is added if need be. Nothing where another path has the same hash part, which no store allows.
+    /// The number of a path, which is added if need be.
     ///
     /// # Panics
     ///
     /// With 2^32 paths, or bytes of names, which no store has.
-    pub(super) fn add(&mut self, digest: &Digest, name: &str) -> Option<PathNumber> {
+    pub(super) fn add(&mut self, digest: &Digest, name: &str) -> PathNumber {
         match self.numbers.entry(*digest) {
-            Entry::Occupied(entry) => {
-                let number = *entry.get();
-                (self.name(number) == name).then_some(number)
-            }
             Entry::Vacant(entry) => {
                 let number = PathNumber(u32::try_from(self.digests.len()).expect("fewer than 2^32 paths"));
                 entry.insert(number);
-                self.digests.push(*digest);
-                self.names.push_str(name);
-                self.ends.push(u32::try_from(self.names.len()).expect("less than 4 GiB of names"));
-                Some(number)
+                self.push(digest, name);
+                number
+            }
+            Entry::Occupied(entry) => {
+                let number = *entry.get();
+                if self.name(number) == name { number } else { self.add_twin(digest, name) }
             }
         }
+    }
+
+    fn add_twin(&mut self, digest: &Digest, name: &str) -> PathNumber {
+        let next = PathNumber(u32::try_from(self.digests.len()).expect("fewer than 2^32 paths"));
+        let number = *self.twins.entry((*digest, name.into())).or_insert(next);
+        if number == next {
+            self.push(digest, name);
+        }
+        number
+    }
+
+    fn push(&mut self, digest: &Digest, name: &str) {
+        self.digests.push(*digest);
+        self.names.push_str(name);
+        self.ends.push(u32::try_from(self.names.len()).expect("less than 4 GiB of names"));
     }
 
     /// How many there are.
@@ -64,7 +85,14 @@ impl PathTable {
 
     /// The number of a path, if it is there.
     pub(super) fn find(&self, path: &StorePath) -> Option<PathNumber> {
-        self.numbers.get(path.digest()).copied().filter(|number| self.name(*number) == path.name())
+        let number = *self.numbers.get(path.digest())?;
+        if self.name(number) == path.name() {
+            return Some(number);
+        }
+        if self.twins.is_empty() {
+            return None;
+        }
+        self.twins.get(&(*path.digest(), path.name().into())).copied()
     }
 
     /// The hash part of a path.

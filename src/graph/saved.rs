@@ -193,7 +193,7 @@ impl SavedGraph {
         for saved in document.derivations {
             let (derivation, contents) = saved.into_derivation(parse)?;
             if derivation.kind == DerivationKind::Unread {
-                builder.add_unread(&derivation.path)?;
+                builder.add_unread(&derivation.path);
                 continue;
             }
             builder.add(&derivation)?;

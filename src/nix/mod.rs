@@ -6,6 +6,7 @@
 mod command_line;
 mod database;
 mod derivation;
+mod derivation_files;
 mod flake;
 mod installable;
 mod path_info;
@@ -15,7 +16,8 @@ mod settings;
 mod store;
 mod target;
 
-pub use derivation::{DerivationError, LoadedGraph};
+pub use derivation::DerivationError;
+pub use derivation_files::{DerivationFiles, LoadedGraph};
 pub use flake::{
     DevShell, Flake, FlakeOutputs, Source as FlakeSource, SourceKind, flakes_of, is_whole_flake, revision,
 };

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use nix_derivation::{StoreDir, StorePath};
 
 use super::database::{Database, DatabaseError};
-use super::derivation::{self, DerivationError, LoadedGraph};
+use super::derivation::DerivationError;
+use super::derivation_files::{DerivationFiles, LoadedGraph};
 use super::path_info::{self, Entry};
 use super::program::{Nix, NixError, Version};
 use super::settings::Settings;
@@ -240,6 +241,11 @@ impl Store {
         trusted.as_bool().or_else(|| trusted.as_i64().map(|trusted| trusted != 0))
     }
 
+    /// Its `.drv` files, which can be read without Nix.
+    pub fn derivation_files(&self) -> DerivationFiles {
+        DerivationFiles::new(self.dir.clone(), self.real_dir.clone())
+    }
+
     /// The derivations `roots` and everything that they need, read from their files. What cannot be read is noted, and stands
     /// in the graph as unread.
     ///
@@ -247,12 +253,7 @@ impl Store {
     ///
     /// When derivations are no graph: they need themselves, or outputs that others do not have.
     pub async fn load_graph(&self, roots: &[StorePath]) -> Result<LoadedGraph, DerivationError> {
-        let (real_dir, dir, roots) = (self.real_dir.clone(), self.dir.clone(), roots.to_vec());
-        let work = move || derivation::build_graph(&roots, &real_dir, &dir);
-        match tokio::task::spawn_blocking(work).await {
-            Ok(loaded) => loaded,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        self.derivation_files().load(roots).await
     }
 
     /// What a derivation says besides its outputs and inputs, read from its file. Blocks.
@@ -261,16 +262,7 @@ impl Store {
     ///
     /// When the file is missing or is not what it should be.
     pub fn contents(&self, derivation: &StorePath) -> Result<Contents, DerivationError> {
-        derivation::contents(&self.real_path(derivation), derivation, &self.dir)
-    }
-
-    /// The text of a derivation's file. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// When the file is missing or cannot be read.
-    pub fn derivation_text(&self, derivation: &StorePath) -> Result<Vec<u8>, DerivationError> {
-        derivation::text(&self.real_path(derivation), derivation, &self.dir)
+        self.derivation_files().contents(derivation)
     }
 
     /// As [`Store::load_graph`], where everything must be readable.

@@ -164,7 +164,7 @@ impl LoadedSide {
         let path = self.graph.derivation(index).path();
         match &self.source {
             Source::Store(store) => {
-                store.derivation_text(&path).map(Said::Text).map_err(|error| error.to_string())
+                store.derivation_files().text(&path).map(Said::Text).map_err(|error| error.to_string())
             }
             Source::Saved(all) => all.get(&path).map(Said::Contents).ok_or_else(|| {
                 format!("{} could not be read when the graph was saved", self.store_dir.render_path(&path))

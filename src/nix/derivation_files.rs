@@ -1,0 +1,217 @@
+//! The `.drv` files of a store: the build graph below some of them, and what each says besides.
+//!
+//! They say all that a graph is made of, so no Nix is needed to read them. Of the many in a graph only what the graph is made
+//! of is read, by its own scanner.
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::RandomState;
+use nix_derivation::{StoreDir, StorePath};
+use rustix::fs::{Mode, OFlags};
+
+use super::derivation::{self, DerivationError, not_a_derivation, read_text};
+use crate::graph::{BuildGraph, BuildGraphBuilder, Contents};
+
+/// How many files a thread reads at a time: enough that threads seldom wait for each other, and few enough that the first ones
+/// give work to all.
+const BATCH: usize = 32;
+
+/// More threads than this only wait for the disk.
+const MOST_THREADS: usize = 16;
+
+/// What was loaded of a build graph.
+#[derive(Debug)]
+pub struct LoadedGraph {
+    /// The graph.
+    pub graph: BuildGraph,
+    /// What could not be read, by path. In the graph it stands as unread.
+    pub damaged: Vec<DerivationError>,
+    /// How many bytes the files have that could be read.
+    pub bytes: u64,
+}
+
+/// The directory of a store, as far as its `.drv` files are concerned.
+#[derive(Clone, Debug)]
+pub struct DerivationFiles {
+    /// The directory that paths are named by.
+    dir: StoreDir,
+    /// Where the files really are.
+    real_dir: PathBuf,
+}
+
+impl DerivationFiles {
+    /// The store whose paths are named by `dir`, and whose files are in `real_dir`.
+    pub fn new(dir: StoreDir, real_dir: PathBuf) -> Self {
+        Self { dir, real_dir }
+    }
+
+    /// The directory that paths are named by.
+    pub fn dir(&self) -> &StoreDir {
+        &self.dir
+    }
+
+    /// The derivations `roots` and everything that they need. What cannot be read is noted, and stands in the graph as unread.
+    ///
+    /// # Errors
+    ///
+    /// When derivations are no graph: they need themselves, or outputs that others do not have.
+    pub async fn load(&self, roots: &[StorePath]) -> Result<LoadedGraph, DerivationError> {
+        let (files, roots) = (self.clone(), roots.to_vec());
+        match tokio::task::spawn_blocking(move || load(&files, &roots)).await {
+            Ok(loaded) => loaded,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// What a derivation says besides its outputs and inputs, read from its file. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the file is missing or is not what it should be.
+    pub fn contents(&self, derivation: &StorePath) -> Result<Contents, DerivationError> {
+        derivation::contents(&self.real_dir.join(derivation.to_basename()), derivation, &self.dir)
+    }
+
+    /// The text of a derivation's file. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the file is missing or cannot be read.
+    pub fn text(&self, derivation: &StorePath) -> Result<Vec<u8>, DerivationError> {
+        derivation::text(&self.real_dir.join(derivation.to_basename()), derivation, &self.dir)
+    }
+}
+
+/// Reads the derivations `roots` and everything that they need, on all cores.
+fn load(files: &DerivationFiles, roots: &[StorePath]) -> Result<LoadedGraph, DerivationError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(&files.real_dir, flags, Mode::empty()).map_err(|source| {
+        DerivationError::Unreadable { path: files.real_dir.display().to_string(), source: source.into() }
+    })?;
+    let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get).min(MOST_THREADS);
+    let mut shared = Shared::default();
+    shared.add(roots.iter().cloned());
+    let loading = Loading {
+        directory,
+        store_dir: &files.dir,
+        threads,
+        shared: Mutex::new(shared),
+        news: Condvar::new(),
+    };
+    let builders = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| loading.work())).collect();
+        let mut builders = vec![loading.work()];
+        for other in others {
+            builders.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        builders
+    });
+    let mut builders = builders.into_iter();
+    let mut all = builders.next().unwrap_or_default();
+    for other in builders {
+        all.absorb(&other);
+    }
+    let Shared { mut damaged, bytes, .. } =
+        loading.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    damaged.sort_by(|(one, _), (other, _)| one.cmp(other));
+    for (path, _) in &damaged {
+        all.add_unread(path);
+    }
+    let damaged = damaged.into_iter().map(|(_, error)| error).collect();
+    Ok(LoadedGraph { graph: all.finish()?, damaged, bytes })
+}
+
+/// The work that is shared by the threads that load a graph.
+struct Loading<'a> {
+    /// Held open, so that a file is found by its name alone.
+    directory: OwnedFd,
+    store_dir: &'a StoreDir,
+    threads: usize,
+    shared: Mutex<Shared>,
+    /// There may be something to read again, or nothing ever.
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Not yet read.
+    open: Vec<StorePath>,
+    /// Read, being read or to be read.
+    seen: HashSet<StorePath, RandomState>,
+    /// How many threads are reading, and may find more.
+    reading: usize,
+    damaged: Vec<(StorePath, DerivationError)>,
+    /// How many bytes were read.
+    bytes: u64,
+}
+
+impl Shared {
+    /// Notes what has to be read, unless that is known already.
+    fn add(&mut self, paths: impl Iterator<Item = StorePath>) {
+        for path in paths {
+            if !self.seen.contains(&path) {
+                self.seen.insert(path.clone());
+                self.open.push(path);
+            }
+        }
+    }
+}
+
+impl Loading<'_> {
+    /// Reads until there is nothing left, and gives what was read.
+    fn work(&self) -> BuildGraphBuilder {
+        let mut builder = BuildGraphBuilder::default();
+        let (mut text, mut found, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
+        let mut shared = self.lock();
+        loop {
+            if shared.open.is_empty() {
+                if shared.reading == 0 {
+                    self.news.notify_all();
+                    return builder;
+                }
+                shared = self.news.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            // While there is little, no thread takes more than its share.
+            let share = shared.open.len().div_ceil(self.threads).min(BATCH);
+            let rest = shared.open.len() - share;
+            let batch = shared.open.split_off(rest);
+            shared.reading += 1;
+            drop(shared);
+            let mut bytes = 0;
+            for path in batch {
+                match self.read(&path, &mut text, &mut builder, |input| found.push(input)) {
+                    Ok(()) => bytes += text.len() as u64,
+                    Err(error) => damaged.push((path, error)),
+                }
+            }
+            shared = self.lock();
+            shared.add(found.drain(..));
+            shared.damaged.append(&mut damaged);
+            shared.bytes += bytes;
+            shared.reading -= 1;
+            self.news.notify_all();
+        }
+    }
+
+    fn read(
+        &self,
+        path: &StorePath,
+        text: &mut Vec<u8>,
+        builder: &mut BuildGraphBuilder,
+        found: impl FnMut(StorePath),
+    ) -> Result<(), DerivationError> {
+        read_text(&self.directory, Path::new(&path.to_basename()), path, self.store_dir, text)?;
+        builder
+            .add_text(path, text, self.store_dir, found)
+            .map_err(|error| not_a_derivation(path, self.store_dir, &error.to_string()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
