@@ -15,6 +15,7 @@ mod lists;
 mod names;
 mod path_info;
 mod path_table;
+mod questions;
 mod saved;
 
 pub use aterm::ScanError;
@@ -24,6 +25,7 @@ pub use closure::{Closure, ClosureError, PathIndex};
 pub use contents::Contents;
 pub use derivation::{Derivation, DerivationKind, Input, Output};
 pub use path_info::PathInfo;
+pub use questions::{CriticalPath, Paths, Shape, Sizes, Step};
 pub use saved::{
     SCHEMA as SAVED_SCHEMA, SavedDerivation, SavedGraph, SavedGraphError, SavedInput, SavedOutput,
 };
