@@ -109,17 +109,18 @@ impl Store {
                     _ => (plain, default_state),
                 }
             }
-            "local" | "daemon" => {
-                let (real, state) = match parameter("root") {
+            // Newer versions write `local`, `daemon` and `/DIRECTORY` as URLs.
+            kind if matches!(kind, "local" | "daemon")
+                || ["/", "local://", "unix://"].iter().any(|start| kind.starts_with(start)) =>
+            {
+                let directory = kind.strip_prefix("local://").unwrap_or(kind);
+                let directory = Some(PathBuf::from(directory)).filter(|directory| directory.is_absolute());
+                let (real, state) = match directory.or_else(|| parameter("root")) {
                     Some(root) => in_root(&root),
                     None => (plain, default_state),
                 };
                 (parameter("real").unwrap_or(real), parameter("state").unwrap_or(state))
             }
-            // As newer versions show the store of a directory.
-            kind if kind.starts_with("local://") => in_root(Path::new(kind.trim_start_matches("local://"))),
-            kind if kind.starts_with("unix://") => (plain, default_state),
-            kind if kind.starts_with('/') => in_root(Path::new(kind)),
             // As Nix takes it: from the working directory, which is ours too.
             kind if kind.contains('/') && !kind.contains(':') => {
                 let not_local = |_| StoreError::NotLocal(settings.store.clone());
