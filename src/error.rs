@@ -6,15 +6,17 @@ use std::process::ExitCode;
 
 use crate::cache::{CacheUrlError, WriteError};
 use crate::config::ConfigError;
+use crate::graph::BuildGraphError;
 use crate::jobs::LocalNixError;
 use crate::jobs::audit::AuditError;
 use crate::jobs::diff::DiffError;
+use crate::jobs::graph::GraphError;
 use crate::jobs::push_closure::{PushClosureError, TargetError};
 use crate::net::HttpError;
 use crate::nix::{DerivationError, NixError, ResolveError, StoreError};
 use crate::plan::FilterError;
 use crate::push::{Failure, PackError};
-use crate::text::without_user_info;
+use crate::text::{some, without_user_info};
 
 /// How a command ended. The numbers are API: scripts count on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,10 +215,37 @@ impl From<DiffError> for CommandError {
     }
 }
 
+impl From<GraphError> for CommandError {
+    fn from(error: GraphError) -> Self {
+        match error {
+            GraphError::Nix(LocalNixError::Nix(error)) => error.into(),
+            GraphError::Nix(LocalNixError::Store(error)) => error.into(),
+            GraphError::Resolve(error) => error.into(),
+            GraphError::Derivation(error) => error.into(),
+            GraphError::NotThere { ref near, .. } | GraphError::Unknown { ref near, .. } => {
+                let hint = match near.as_slice() {
+                    [] => "a .drv path, an output's path, a name with or without its version, or an installable \
+                           names one; `--format dot` and `--json` list them"
+                        .to_owned(),
+                    near => format!("there is {}", some(near)),
+                };
+                Self::usage(&error).hinted(hint)
+            }
+            GraphError::Ambiguous { .. } => Self::usage(&error).hinted("name one of them by its .drv path"),
+            GraphError::Interrupted => Self::new(ExitStatus::Interrupted, error),
+        }
+    }
+}
+
 impl From<DerivationError> for CommandError {
     fn from(error: DerivationError) -> Self {
-        Self::new(ExitStatus::Impossible, error)
-            .hinted("evaluate it again, which writes the .drv file: `nix-instantiate` or `nix eval`")
+        let hint = match &error {
+            DerivationError::Graph(
+                BuildGraphError::Circle { .. } | BuildGraphError::UnknownOutput { .. },
+            ) => "a .drv file was changed; `nix-store --verify --check-contents` says which",
+            _ => "evaluate it again, which writes the .drv file: `nix-instantiate` or `nix eval`",
+        };
+        Self::new(ExitStatus::Impossible, &error).hinted(hint)
     }
 }
 

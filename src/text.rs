@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The longest piece of foreign text that is shown in one place, in characters.
 const LONGEST: usize = 400;
 
+/// How many names of many stand on a line.
+const NAMES: usize = 6;
+
 /// Foreign text, shown on one line with control characters made visible, its length bounded, and no user information in
 /// its URLs ([`without_user_info`]).
 ///
@@ -159,6 +162,16 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// The first few of several names, and how many more there are: `a, b and 3 more`.
+pub fn some(names: &[impl AsRef<str>]) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMES).map(AsRef::as_ref).collect();
+    let shown = shown.join(", ");
+    match names.len().saturating_sub(NAMES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 /// A duration as a person reads it: `0.3 s`, `12 s`, `3 min 5 s`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -238,6 +251,8 @@ mod tests {
         assert_eq!(size(u64::MAX), "16.0 EiB");
         assert_eq!(count(1, "path"), "1 path");
         assert_eq!(count(0, "path"), "0 paths");
+        assert_eq!(some(&["a", "b"]), "a, b");
+        assert_eq!(some(&["a"; 8]), "a, a, a, a, a, a and 2 more");
         assert_eq!(duration(Duration::from_millis(340)), "0.3 s");
         assert_eq!(duration(Duration::from_secs(185)), "3 min 5 s");
     }

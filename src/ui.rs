@@ -125,6 +125,19 @@ impl Printer {
         });
     }
 
+    /// Lets `write` write a report to standard output that is too long to be held in memory. Bars must be gone by then.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written whole. That a reader has gone away is no error here either.
+    pub fn stream(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let mut stdout = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+        match write(&mut stdout).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            outcome => outcome,
+        }
+    }
+
     /// Writes a line to standard error.
     pub fn line(&self, text: &str) {
         self.bars.suspend(|| {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod diff;
+mod graph;
 mod nix_arguments;
 mod push_closure;
 
@@ -20,6 +21,7 @@ use crate::ui::{ColorMode, Printer, ProgressMode};
 
 pub use audit::Audit;
 pub use diff::Diff;
+pub use graph::Graph;
 pub use push_closure::PushClosure;
 
 /// Heading of `--help` for what every command prints.
@@ -53,6 +55,8 @@ pub enum Command {
     Audit(Audit),
     /// Say why two derivations differ, and how many rebuilds that causes.
     Diff(Diff),
+    /// Show what something is built from, without building it.
+    Graph(Graph),
     /// Push what a cache is missing of a closure, and prove that Nix can fetch it.
     PushClosure(PushClosure),
 }
@@ -63,6 +67,7 @@ impl Command {
         match self {
             Self::Audit(arguments) => Some(&mut arguments.installables),
             Self::Diff(_) => None,
+            Self::Graph(arguments) => Some(&mut arguments.installables),
             Self::PushClosure(arguments) => Some(&mut arguments.installables),
         }
     }
@@ -83,6 +88,7 @@ pub fn main() -> ExitStatus {
     let parsed = Arguments::command()
         .mut_subcommand("audit", |command| command.after_help(format!("{}{help}", audit::EXAMPLES)))
         .mut_subcommand("diff", |command| command.after_help(format!("{}{help}", diff::EXAMPLES)))
+        .mut_subcommand("graph", |command| command.after_help(format!("{}{help}", graph::EXAMPLES)))
         .mut_subcommand("push-closure", |command| {
             command.after_help(format!("{}{help}", push_closure::EXAMPLES))
         })
@@ -127,6 +133,7 @@ fn run(mut arguments: Arguments, printer: &Printer) -> Result<ExitStatus, Comman
         match arguments.command {
             Command::Audit(arguments) => audit::run(arguments, &context).await,
             Command::Diff(arguments) => diff::run(arguments, &context).await,
+            Command::Graph(arguments) => graph::run(arguments, &context).await,
             Command::PushClosure(arguments) => push_closure::run(arguments, &context).await,
         }
     });

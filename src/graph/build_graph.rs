@@ -63,14 +63,6 @@ pub enum BuildGraphError {
         /// The output.
         output: String,
     },
-    /// A derivation names an output or an input twice, which Nix never writes.
-    #[error("{} names {named:?} twice", .derivation.to_basename())]
-    Twice {
-        /// The derivation.
-        derivation: StorePath,
-        /// What it names.
-        named: String,
-    },
     /// Derivations need each other, which no evaluation can make.
     #[error("{}", circle_words(.derivations))]
     Circle {
@@ -139,7 +131,7 @@ pub struct OutputView<'a> {
 }
 
 impl BuildGraph {
-    /// Links derivations. Duplicates of a path count once.
+    /// Links derivations. Duplicates of a path count once, and so do duplicates in a list of inputs or outputs.
     ///
     /// # Errors
     ///
@@ -147,7 +139,7 @@ impl BuildGraph {
     pub fn new(derivations: &[Derivation]) -> Result<Self, BuildGraphError> {
         let mut builder = BuildGraphBuilder::default();
         for derivation in derivations {
-            builder.add(derivation)?;
+            builder.add(derivation);
         }
         builder.finish()
     }
@@ -343,7 +335,5 @@ pub(crate) mod tests {
         wrong.inputs[0].outputs = vec!["dev".into()];
         let unknown = BuildGraph::new(&[derivation(0, &[]), wrong]).expect_err("no such output");
         assert!(matches!(unknown, BuildGraphError::UnknownOutput { output, .. } if output == "dev"));
-        let twice = BuildGraph::new(&[derivation(0, &[]), derivation(1, &[0, 0])]).expect_err("twice");
-        assert!(matches!(twice, BuildGraphError::Twice { derivation, .. } if derivation == drv_path(1)));
     }
 }

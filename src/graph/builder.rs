@@ -1,13 +1,13 @@
 //! Making a build graph: derivations are added in any order, by several threads each with a builder of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 use nix_derivation::{StoreDir, StorePath};
 
 use super::aterm::{Scan, Span};
 use super::build_graph::{BuildGraph, BuildGraphError, DerivationIndex, MemberOutput};
-use super::derivation::{Derivation, DerivationKind};
+use super::derivation::{Derivation, DerivationKind, Input};
 use super::edges::{Edges, Index as _};
 use super::lists::Lists;
 use super::path_table::{PathNumber, PathTable};
@@ -59,9 +59,20 @@ pub enum DerivationTextError {
     /// An output or an input has a name that none can have.
     #[error("{0:?} is no name of an output")]
     Name(String),
-    /// It is nothing that could be part of a graph.
-    #[error(transparent)]
-    Graph(#[from] BuildGraphError),
+    /// It names an output or an input twice, which Nix never writes.
+    #[error("it names {0:?} twice")]
+    Twice(String),
+}
+
+/// The directory of the store that the paths in the text of a `.drv` file are of; nothing where it has none, or is no derivation.
+pub fn store_dir_of(text: &[u8]) -> Option<StoreDir> {
+    let mut scan = Scan::default();
+    scan.read(text).ok()?;
+    let outputs = scan.outputs.iter().map(|output| &output.path).filter(|path| !path.is_empty());
+    let inputs = scan.inputs.iter().map(|input| &input.path);
+    let first = outputs.chain(inputs).chain(&scan.sources).next()?;
+    let path = std::str::from_utf8(&text[first.start as usize..first.end as usize]).ok()?;
+    StoreDir::new(path.rsplit_once('/')?.0).ok()
 }
 
 impl BuildGraphBuilder {
@@ -109,7 +120,7 @@ impl BuildGraphBuilder {
     }
 
     /// Whether the outputs and inputs of the last member are different ones, as Nix writes them.
-    fn check_twice(&mut self, path: &StorePath) -> Result<(), BuildGraphError> {
+    fn check_twice(&mut self) -> Result<(), DerivationTextError> {
         let member = self.inputs.len() - 1;
         let sorted = &mut self.sorted;
         let mut repeated = |numbers: &mut dyn Iterator<Item = u32>| {
@@ -122,16 +133,18 @@ impl BuildGraphBuilder {
         for edge in self.inputs.range(member) {
             name = name.or_else(|| repeated(&mut self.wanted.get(edge).iter().copied()));
         }
-        let input = repeated(&mut self.inputs.get(member).iter().map(|input| input.number()));
-        let named = match (name, input) {
-            (None, None) => return Ok(()),
-            (Some(name), _) => self.names.get(name),
-            (None, Some(_)) => {
-                let twice = self.inputs.get(member).iter().find(|path| Some(path.number()) == input);
-                twice.map_or("an input", |path| self.paths.name(*path))
+        if let Some(name) = name {
+            return Err(DerivationTextError::Twice(self.names.get(name).to_owned()));
+        }
+        let inputs = self.inputs.get(member);
+        match repeated(&mut inputs.iter().map(|input| input.number())) {
+            None => Ok(()),
+            twice => {
+                let path = inputs.iter().find(|input| Some(input.number()) == twice);
+                let path = path.map(|path| self.paths.path(*path).to_basename());
+                Err(DerivationTextError::Twice(path.unwrap_or_default()))
             }
-        };
-        Err(BuildGraphError::Twice { derivation: path.clone(), named: named.to_owned() })
+        }
     }
 
     /// Adds what was found in a text. Where that fails, some of it stays behind.
@@ -173,26 +186,43 @@ impl BuildGraphBuilder {
             kind: scan.kind.unwrap_or(DerivationKind::InputAddressed),
             allows_substitutes: scan.allows_substitutes,
         });
-        Ok(self.check_twice(path)?)
+        self.check_twice()
     }
 
-    /// Adds a derivation that is known otherwise.
-    ///
-    /// # Errors
-    ///
-    /// When it names something twice; then nothing is added.
-    pub fn add(&mut self, derivation: &Derivation) -> Result<(), BuildGraphError> {
-        let (members, edges) = (self.members.len(), self.wanted.len());
+    /// Adds a derivation that is known otherwise. What it names twice counts once.
+    pub fn add(&mut self, derivation: &Derivation) {
+        let mut seen: HashSet<u32, RandomState> = HashSet::default();
         for output in &derivation.outputs {
-            let path = output.path.as_ref().map(|path| self.number(path));
-            self.outputs.push(MemberOutput { name: self.names.add(&output.name), path });
+            let name = self.names.add(&output.name);
+            if seen.insert(name) {
+                let path = output.path.as_ref().map(|path| self.number(path));
+                self.outputs.push(MemberOutput { name, path });
+            }
         }
         self.outputs.end_list();
+        let mut places: HashMap<PathNumber, usize, RandomState> = HashMap::default();
+        let mut inputs: Vec<(PathNumber, Vec<&Input>)> = Vec::with_capacity(derivation.inputs.len());
         for input in &derivation.inputs {
-            let (edge, number) = (self.wanted.len(), self.number(&input.derivation));
+            let number = self.number(&input.derivation);
+            let place = *places.entry(number).or_insert(inputs.len());
+            if place == inputs.len() {
+                inputs.push((number, Vec::new()));
+            }
+            inputs[place].1.push(input);
+        }
+        for (number, parts) in inputs {
+            let edge = self.wanted.len();
             self.inputs.push(number);
-            self.wanted.push_list(input.outputs.iter().map(|name| self.names.add(name)));
-            self.dynamic.extend(input.dynamic.iter().map(|way| (edge, way.clone())));
+            seen.clear();
+            for name in parts.iter().flat_map(|part| &part.outputs) {
+                let name = self.names.add(name);
+                if seen.insert(name) {
+                    self.wanted.push(name);
+                }
+            }
+            self.wanted.end_list();
+            let ways = parts.iter().flat_map(|part| &part.dynamic);
+            self.dynamic.extend(ways.map(|way| (edge, way.clone())));
         }
         self.inputs.end_list();
         for source in &derivation.sources {
@@ -203,7 +233,6 @@ impl BuildGraphBuilder {
         let (kind, allows_substitutes) = (derivation.kind, derivation.allows_substitutes);
         let path = self.number(&derivation.path);
         self.members.push(Member { path, kind, allows_substitutes });
-        self.check_twice(&derivation.path).inspect_err(|_| self.forget(members, edges))
     }
 
     /// Adds a derivation of which nothing is known but that it is there.

@@ -20,7 +20,7 @@ mod saved;
 
 pub use aterm::ScanError;
 pub use build_graph::{BuildGraph, BuildGraphError, DerivationIndex, DerivationView, OutputView, Wanted};
-pub use builder::{BuildGraphBuilder, DerivationTextError};
+pub use builder::{BuildGraphBuilder, DerivationTextError, store_dir_of};
 pub use closure::{Closure, ClosureError, PathIndex};
 pub use contents::Contents;
 pub use derivation::{Derivation, DerivationKind, Input, Output};

@@ -196,7 +196,7 @@ impl SavedGraph {
                 builder.add_unread(&derivation.path);
                 continue;
             }
-            builder.add(&derivation)?;
+            builder.add(&derivation);
             all.insert(derivation.path, contents.unwrap_or_default());
         }
         let roots = document.roots.iter().map(|root| parse(root)).collect::<Result<_, _>>()?;

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod diff;
+pub mod graph;
 mod local_nix;
 pub mod push_closure;
 

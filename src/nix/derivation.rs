@@ -43,6 +43,16 @@ pub enum DerivationError {
     Graph(#[from] BuildGraphError),
 }
 
+impl DerivationError {
+    /// The file that cannot be used, where it is one.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Unreadable { path, .. } | Self::NotADerivation { path, .. } => Some(path),
+            Self::Graph(_) => None,
+        }
+    }
+}
+
 /// Reads the outputs of the derivation `path`, whose file is `file`.
 pub(super) fn outputs(
     file: &Path,

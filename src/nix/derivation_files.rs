@@ -11,10 +11,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 use nix_derivation::{StoreDir, StorePath};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 
 use super::derivation::{self, DerivationError, not_a_derivation, read_text};
-use crate::graph::{BuildGraph, BuildGraphBuilder, Contents};
+use crate::graph::{BuildGraph, BuildGraphBuilder, Contents, store_dir_of};
 
 /// How many files a thread reads at a time: enough that threads seldom wait for each other, and few enough that the first ones
 /// give work to all.
@@ -35,7 +35,7 @@ pub struct LoadedGraph {
 }
 
 /// The directory of a store, as far as its `.drv` files are concerned.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DerivationFiles {
     /// The directory that paths are named by.
     dir: StoreDir,
@@ -47,6 +47,23 @@ impl DerivationFiles {
     /// The store whose paths are named by `dir`, and whose files are in `real_dir`.
     pub fn new(dir: StoreDir, real_dir: PathBuf) -> Self {
         Self { dir, real_dir }
+    }
+
+    /// The store that a `.drv` file and all others beside it are of, wherever they are: what its paths are named by is what stands in
+    /// the file. One that cannot be used, or names no path, is taken to be in its right place.
+    ///
+    /// Nothing where the file is called otherwise than a derivation, or is not there.
+    pub fn around(file: &Path) -> Option<(Self, StorePath)> {
+        let path = StorePath::from_basename(file.file_name()?.to_str()?.as_bytes()).ok()?;
+        let is_file = file.symlink_metadata().is_ok_and(|file| file.is_file());
+        if !is_file || !path.is_derivation() {
+            return None;
+        }
+        let real_dir = file.parent()?;
+        let dir = StoreDir::new(real_dir.to_str()?).ok()?;
+        let mut text = Vec::new();
+        let named = read_text(CWD, file, &path, &dir, &mut text).ok().and_then(|()| store_dir_of(&text));
+        Some((Self::new(named.unwrap_or(dir), real_dir.to_owned()), path))
     }
 
     /// The directory that paths are named by.

@@ -8,14 +8,11 @@ use serde_json::{Value, json};
 
 use crate::audit::{Outlook, Reason, Role, Status};
 use crate::jobs::audit::{AuditReport, CacheStatus, DerivationReport, Request};
-use crate::text::{count, duration, size};
+use crate::text::{count, duration, size, some};
 use crate::ui::Palette;
 
 /// How many roots are told before the rest is counted, unless everything is asked for.
 const ROOTS: usize = 10;
-
-/// How many names of what a root blocks stand on a line.
-const NAMES: usize = 6;
 
 /// A hit rate to be reached.
 #[derive(Clone, Copy, Debug)]
@@ -331,15 +328,6 @@ fn write_hits(text: &mut String, outcome: &AuditReport, palette: Palette) -> std
         writeln!(text, "  {cache}: {}", some(&names))?;
     }
     Ok(())
-}
-
-/// The first few of several names, and how many more there are.
-fn some(names: &[&str]) -> String {
-    let shown = names[..names.len().min(NAMES)].join(", ");
-    match names.len().saturating_sub(NAMES) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }
 
 fn write_inconclusive(

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod diff;
+pub mod graph;
 pub mod push_closure;
 
 use std::time::SystemTime;

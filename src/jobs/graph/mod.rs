@@ -1,0 +1,186 @@
+//! `graph`: the build graph below what was named, and what was asked of it.
+
+mod naming;
+mod outcome;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use nix_derivation::{StoreDir, StorePath};
+use tokio::sync::watch;
+
+use self::naming::Names;
+use super::local_nix::{LocalNix, StoreEnvironment};
+use super::unless;
+use crate::event::{Event, Reporter};
+use crate::graph::{BuildGraph, DerivationIndex};
+use crate::nix::{DerivationError, DerivationFiles, EvaluationArguments, LoadedGraph, Resolver, revision};
+
+pub use self::outcome::{Answer, Damaged, GraphError, GraphReport};
+
+/// How many files that cannot be read are told of one by one.
+const WARNED: usize = 10;
+
+/// What to load, and what to ask of it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What was named.
+    pub installables: Vec<String>,
+    /// What was said for evaluation.
+    pub arguments: EvaluationArguments,
+    /// Where relative names are taken from.
+    pub directory: PathBuf,
+    /// Where the store is.
+    pub store: StoreEnvironment,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// What is asked of the graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// What there is.
+    Everything,
+    /// By which ways one derivation needs another.
+    Paths {
+        /// How the one that needs was named.
+        from: String,
+        /// How the one that is needed was named.
+        to: String,
+        /// How many ways are told in full.
+        most: usize,
+    },
+    /// Which derivations have to be built one after the other.
+    CriticalPath,
+}
+
+/// Loads the graph. Nothing is built or fetched but by evaluation, which writes `.drv` files and may build what it imports. Files that
+/// cannot be read are warned of, and the rest is loaded all the same.
+///
+/// # Errors
+///
+/// When it is not known what to load, or nothing sensible is left: a root cannot be read, or derivations need themselves.
+pub async fn run(
+    request: &Request,
+    reporter: &Reporter,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<GraphReport, GraphError> {
+    // Boxed, because it may evaluate at three places, each of which takes its room.
+    unless(interrupted, Box::pin(load(request, reporter))).await.ok_or(GraphError::Interrupted)?
+}
+
+async fn load(request: &Request, reporter: &Reporter) -> Result<GraphReport, GraphError> {
+    let started = Instant::now();
+    let request = &read_only(request);
+    let sources = match from_files(request, reporter).await? {
+        Some(sources) => sources,
+        None => from_nix(request, reporter).await?,
+    };
+    let Sources { local, files, roots, loaded, revision } = sources;
+    let LoadedGraph { graph, damaged, bytes } = loaded;
+    let damaged = warn_of(damaged, &roots, &files, reporter)?;
+    let answer = match &request.question {
+        Question::Everything => Answer::Everything,
+        Question::CriticalPath => Answer::CriticalPath(graph.critical_path(|index| graph.unit_weight(index))),
+        Question::Paths { from, to, most } => {
+            let mut names = Names { graph: &graph, files: &files, local, request, reporter };
+            let (from, to) = (names.find(from).await?, names.find(to).await?);
+            Answer::Paths { from, to, paths: graph.paths(from, to, *most) }
+        }
+    };
+    let roots = roots.iter().filter_map(|root| graph.find(root)).collect();
+    Ok(GraphReport { files, graph, roots, revision, damaged, bytes, answer, elapsed: started.elapsed() })
+}
+
+/// The same request, with which evaluation writes no lock file.
+fn read_only(request: &Request) -> Request {
+    let mut request = request.clone();
+    if !request.arguments.has_source {
+        request.arguments.options.push("--no-write-lock-file".to_owned());
+    }
+    request
+}
+
+/// A graph, and where it is from.
+struct Sources {
+    /// The local Nix, where it was asked.
+    local: Option<LocalNix>,
+    files: DerivationFiles,
+    roots: Vec<StorePath>,
+    loaded: LoadedGraph,
+    revision: Option<String>,
+}
+
+/// Loads what was named as files of one directory, without Nix: they say all that is needed, whatever made them and wherever they are.
+/// Nothing where something else was named.
+async fn from_files(request: &Request, reporter: &Reporter) -> Result<Option<Sources>, GraphError> {
+    let arguments = &request.arguments;
+    if arguments.has_source || arguments.store().is_some() {
+        return Ok(None);
+    }
+    let mut all: Option<DerivationFiles> = None;
+    let mut roots = Vec::new();
+    for text in &request.installables {
+        let Some((files, root)) = DerivationFiles::around(&request.directory.join(text)) else {
+            return Ok(None);
+        };
+        if *all.get_or_insert_with(|| files.clone()) != files {
+            return Ok(None);
+        }
+        if !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    let Some(files) = all else { return Ok(None) };
+    reporter.emit(Event::Step { what: "reading derivations".to_owned() });
+    let loaded = files.load(&roots).await?;
+    Ok(Some(Sources { local: None, files, roots, loaded, revision: None }))
+}
+
+/// Loads what Nix makes of what was named.
+async fn from_nix(request: &Request, reporter: &Reporter) -> Result<Sources, GraphError> {
+    let local = LocalNix::open(&request.arguments, &request.store).await?;
+    let installables =
+        local.installables(&request.installables, &request.directory, &request.arguments, reporter)?;
+    let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
+    let revision = revision(&local.store, &request.arguments, &installables);
+    let (targets, revision) = tokio::join!(resolver.targets(&installables), revision);
+    let roots: Vec<StorePath> = targets?.into_iter().map(|target| target.derivation).collect();
+    reporter.emit(Event::Step { what: "reading derivations".to_owned() });
+    let files = local.store.derivation_files();
+    let loaded = files.load(&roots).await?;
+    Ok(Sources { local: Some(local), files, roots, loaded, revision })
+}
+
+/// Tells which files could not be read. Without a root there is no graph.
+fn warn_of(
+    damaged: Vec<DerivationError>,
+    roots: &[StorePath],
+    files: &DerivationFiles,
+    reporter: &Reporter,
+) -> Result<Vec<Damaged>, GraphError> {
+    let is_root = |error: &DerivationError| {
+        roots.iter().any(|root| error.path() == Some(files.dir().render_path(root).as_str()))
+    };
+    let mut all = Vec::with_capacity(damaged.len());
+    for (number, error) in damaged.into_iter().enumerate() {
+        if is_root(&error) {
+            return Err(error.into());
+        }
+        let damaged = Damaged { drv: error.path().unwrap_or_default().to_owned(), error: error.to_string() };
+        if number < WARNED {
+            reporter.warn(&damaged.error);
+        }
+        all.push(damaged);
+    }
+    if all.len() > WARNED {
+        reporter
+            .warn(format!("{} more .drv files cannot be used; --json lists them all", all.len() - WARNED));
+    }
+    Ok(all)
+}
+
+/// A derivation of a graph, as a `.drv` path.
+fn shown(graph: &BuildGraph, index: DerivationIndex, dir: &StoreDir) -> String {
+    dir.render_path(&graph.derivation(index).path())
+}

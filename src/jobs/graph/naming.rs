@@ -1,0 +1,156 @@
+//! From what a person calls a derivation of a graph to its place in there.
+
+use nix_derivation::StorePath;
+
+use super::super::local_nix::LocalNix;
+use super::outcome::GraphError;
+use super::{Request, shown};
+use crate::event::Reporter;
+use crate::graph::{BuildGraph, DerivationIndex};
+use crate::nix::{DerivationFiles, Installable, Resolver};
+
+/// How many names are told that might have been meant.
+const NEAR: usize = 5;
+
+/// What derivations of a graph can be called by.
+pub(super) struct Names<'a> {
+    pub(super) graph: &'a BuildGraph,
+    pub(super) files: &'a DerivationFiles,
+    /// The local Nix, once it was asked.
+    pub(super) local: Option<LocalNix>,
+    pub(super) request: &'a Request,
+    pub(super) reporter: &'a Reporter,
+}
+
+impl Names<'_> {
+    /// The one derivation that is called so: by its `.drv` path or one of its outputs' paths, by either's base name, by its name, by
+    /// its name without the version, or by an installable.
+    pub(super) async fn find(&mut self, text: &str) -> Result<DerivationIndex, GraphError> {
+        if let Some(path) = self.store_path(text) {
+            return self.path(&path).await;
+        }
+        let name = text.strip_suffix(".drv").unwrap_or(text);
+        let called = |fits: &dyn Fn(&str) -> bool| -> Vec<DerivationIndex> {
+            self.graph.indices().filter(|index| fits(self.graph.derivation(*index).name())).collect()
+        };
+        let mut found = called(&|known| known == name || known == text);
+        if found.is_empty() {
+            found = called(&|known| without_version(known) == name);
+        }
+        match found.as_slice() {
+            [one] => Ok(*one),
+            [] if self.is_installable(text) => self.installable(text).await,
+            [] => Err(GraphError::Unknown { text: text.to_owned(), near: self.near(name) }),
+            several => {
+                let candidates = several.iter().map(|index| shown(self.graph, *index, self.files.dir()));
+                Err(GraphError::Ambiguous { text: text.to_owned(), candidates: candidates.collect() })
+            }
+        }
+    }
+
+    /// The path that a text is, in full or as a base name, whatever is named below it or of it.
+    fn store_path(&self, text: &str) -> Option<StorePath> {
+        let below = text.strip_prefix(self.files.dir().as_str()).and_then(|rest| rest.strip_prefix('/'));
+        let base_name = below.unwrap_or(text).split(['/', '^']).next()?;
+        StorePath::from_basename(base_name.as_bytes()).ok()
+    }
+
+    /// The derivation that is a path, or makes it.
+    async fn path(&mut self, path: &StorePath) -> Result<DerivationIndex, GraphError> {
+        let found = self.graph.find(path).or_else(|| self.graph.maker(path).map(|(maker, _)| maker));
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        // Of what is known only after building, the store may know what made it.
+        let maker = match self.local().await {
+            Ok(local) => local.store.maker(path).await.ok().flatten(),
+            Err(_) => None,
+        };
+        let found = maker.and_then(|maker| self.graph.find(&maker));
+        found.ok_or_else(|| {
+            let name = path.name().trim_end_matches(".drv");
+            GraphError::NotThere { path: self.files.dir().render_path(path), near: self.near(name) }
+        })
+    }
+
+    /// The local Nix, which is found when somebody first asks for it.
+    async fn local(&mut self) -> Result<&LocalNix, GraphError> {
+        let local = match self.local.take() {
+            Some(local) => local,
+            None => LocalNix::open(&self.request.arguments, &self.request.store).await?,
+        };
+        Ok(self.local.insert(local))
+    }
+
+    /// Whether it is worth asking Nix: with `--file` or `--expr` any word may be an attribute, and otherwise it takes a `.#name`, a
+    /// `flake:name` or a path.
+    fn is_installable(&self, text: &str) -> bool {
+        self.request.arguments.has_source
+            || text.contains(['#', ':', '/'])
+            || self.request.directory.join(text).symlink_metadata().is_ok()
+    }
+
+    async fn installable(&mut self, text: &str) -> Result<DerivationIndex, GraphError> {
+        let request = self.request;
+        let reporter = self.reporter;
+        let local = self.local().await?;
+        let named = [text.to_owned()];
+        let installables = local.installables(&named, &request.directory, &request.arguments, reporter)?;
+        let paths: Vec<StorePath> = match installables.as_slice() {
+            [Installable::Path(path) | Installable::Derivation(path, _)] => vec![path.clone()],
+            others => {
+                let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
+                resolver.targets(others).await?.into_iter().map(|target| target.derivation).collect()
+            }
+        };
+        match paths.as_slice() {
+            [path] => self.path(path).await,
+            several => {
+                let candidates = several.iter().map(|path| self.files.dir().render_path(path)).collect();
+                Err(GraphError::Ambiguous { text: text.to_owned(), candidates })
+            }
+        }
+    }
+
+    /// Derivations whose name has something to do with one.
+    fn near(&self, name: &str) -> Vec<String> {
+        let name = without_version(name).to_lowercase();
+        let mut near: Vec<String> = Vec::new();
+        for index in self.graph.indices().rev() {
+            let known = self.graph.derivation(index).name();
+            if near.len() < NEAR && !name.is_empty() && known.to_lowercase().contains(&name) {
+                near.push(known.to_owned());
+            }
+        }
+        near.dedup();
+        near
+    }
+}
+
+/// A name up to the version, which begins after the first dash that no letter follows. (`DrvName` in Nix's `names.cc`)
+fn without_version(name: &str) -> &str {
+    let is_start = |(place, _): &(usize, &str)| {
+        name[place + 1..].chars().next().is_some_and(|character| !character.is_ascii_alphabetic())
+    };
+    name.match_indices('-').find(is_start).map_or(name, |(place, _)| &name[..place])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_begins_with_what_is_no_letter() {
+        for (name, expected) in [
+            ("bash-5.2p37", "bash"),
+            ("gcc-wrapper-13.2.0", "gcc-wrapper"),
+            ("hello", "hello"),
+            ("source", "source"),
+            ("a-", "a-"),
+            ("-1", ""),
+            ("python3.11-pip-23", "python3.11-pip"),
+        ] {
+            assert_eq!(without_version(name), expected);
+        }
+    }
+}

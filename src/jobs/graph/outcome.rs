@@ -1,0 +1,122 @@
+//! What was loaded and found, as a value: the documents are made of it, the drawing, and the text.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::shown;
+use crate::graph::{BuildGraph, CriticalPath, DerivationIndex, Paths};
+use crate::nix::DerivationFiles;
+use crate::text::some;
+
+/// Why there is no graph, or no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GraphError {
+    /// There is no local Nix to work with.
+    #[error(transparent)]
+    Nix(#[from] crate::jobs::LocalNixError),
+    /// What was named leads to no derivation.
+    #[error(transparent)]
+    Resolve(#[from] crate::nix::ResolveError),
+    /// The graph cannot be loaded.
+    #[error(transparent)]
+    Derivation(#[from] crate::nix::DerivationError),
+    /// A path is not in the graph.
+    #[error("{path} is not in this graph")]
+    NotThere {
+        /// The path.
+        path: String,
+        /// Names of derivations that might have been meant.
+        near: Vec<String>,
+    },
+    /// Nothing in the graph is called so.
+    #[error("no derivation of this graph is called {text:?}")]
+    Unknown {
+        /// What was given.
+        text: String,
+        /// Names of derivations that might have been meant.
+        near: Vec<String>,
+    },
+    /// More than one derivation is called so.
+    #[error("{text:?} may be any of {}: {}", .candidates.len(), some(.candidates))]
+    Ambiguous {
+        /// What was given.
+        text: String,
+        /// Their `.drv` paths.
+        candidates: Vec<String>,
+    },
+    /// Somebody interrupted it.
+    #[error("interrupted before the graph was loaded")]
+    Interrupted,
+}
+
+/// A `.drv` file that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damaged {
+    /// The `.drv` path.
+    pub drv: String,
+    /// Why.
+    pub error: String,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The graph itself.
+    Everything,
+    /// The ways from one derivation to another.
+    Paths {
+        /// The one that needs.
+        from: DerivationIndex,
+        /// The one that is needed.
+        to: DerivationIndex,
+        /// The ways.
+        paths: Paths,
+    },
+    /// The derivations that have to be built one after the other.
+    CriticalPath(CriticalPath),
+}
+
+/// What was loaded, and the answer.
+#[derive(Debug)]
+pub struct GraphReport {
+    /// The files that it was read from.
+    pub files: DerivationFiles,
+    /// The graph.
+    pub graph: BuildGraph,
+    /// What was named.
+    pub roots: Vec<DerivationIndex>,
+    /// The revision of the flake that was named, where there is one.
+    pub revision: Option<String>,
+    /// What could not be read, by path.
+    pub damaged: Vec<Damaged>,
+    /// How many bytes the `.drv` files have.
+    pub bytes: u64,
+    /// The answer.
+    pub answer: Answer,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl GraphReport {
+    /// The `.drv` path of a derivation.
+    pub fn drv(&self, index: DerivationIndex) -> String {
+        shown(&self.graph, index, self.files.dir())
+    }
+
+    /// What a derivation wants of one of its inputs: names of outputs, and of outputs that are derivations the way, such as `out^dev`.
+    pub fn wanted(&self, of: DerivationIndex, by: DerivationIndex) -> Vec<&str> {
+        let input = self.graph.inputs(by).find(|input| input.derivation == of);
+        let view = self.graph.derivation(of);
+        let outputs = input.map(|input| input.outputs).unwrap_or_default();
+        let outputs = outputs.iter().map(|output| view.output(*output).name());
+        let ways = self.graph.dynamic_inputs(by).filter(|(input, _)| *input == of);
+        outputs.chain(ways.map(|(_, way)| way)).collect()
+    }
+
+    /// Whether there is a way, where one was asked for.
+    pub fn is_yes(&self) -> bool {
+        !matches!(&self.answer, Answer::Paths { paths, .. } if paths.number == 0)
+    }
+}
