@@ -12,6 +12,7 @@ use crate::jobs::audit::AuditError;
 use crate::jobs::diff::DiffError;
 use crate::jobs::graph::GraphError;
 use crate::jobs::push_closure::{PushClosureError, TargetError};
+use crate::jobs::why::WhyError;
 use crate::net::HttpError;
 use crate::nix::{DerivationError, NixError, ResolveError, StoreError};
 use crate::plan::FilterError;
@@ -233,6 +234,15 @@ impl From<GraphError> for CommandError {
             }
             GraphError::Ambiguous { .. } => Self::usage(&error).hinted("name one of them by its .drv path"),
             GraphError::Interrupted => Self::new(ExitStatus::Interrupted, error),
+        }
+    }
+}
+
+impl From<WhyError> for CommandError {
+    fn from(error: WhyError) -> Self {
+        match error {
+            WhyError::Graph(error) => error.into(),
+            WhyError::Audit(error) => error.into(),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::nix_arguments::NixArguments;
 use super::{Context, http_settings, installables};
 use crate::audit;
 use crate::cache::{CacheUrl, local};
+use crate::config::Environment;
 use crate::error::{CommandError, ExitStatus};
 use crate::jobs::audit::{self as job, Request};
 use crate::report;
@@ -70,20 +71,25 @@ pub enum Scope {
     Build,
 }
 
+/// The caches that were named.
+pub(super) fn caches(named: &[String], environment: &Environment) -> Result<Vec<CacheUrl>, CommandError> {
+    let caches = named.iter().map(|cache| match cache.as_str() {
+        "local" => Ok(CacheUrl::directory(local::binary_cache(&environment.local_cache()?))),
+        cache => Ok(CacheUrl::parse(cache, &environment.directory)?),
+    });
+    caches.collect()
+}
+
 /// Runs the command.
 pub(super) async fn run(arguments: Audit, context: &Context) -> Result<ExitStatus, CommandError> {
     let started_at = SystemTime::now();
     let environment = &context.environment;
     let evaluation = arguments.nix.to_evaluation_arguments();
-    let caches = arguments.cache.iter().map(|cache| match cache.as_str() {
-        "local" => Ok(CacheUrl::directory(local::binary_cache(&environment.local_cache()?))),
-        cache => Ok(CacheUrl::parse(cache, &environment.directory)?),
-    });
     let request = Request {
         installables: installables(&arguments.installables, &evaluation),
         arguments: evaluation,
         directory: environment.directory.clone(),
-        caches: caches.collect::<Result<_, CommandError>>()?,
+        caches: caches(&arguments.cache, environment)?,
         scope: match arguments.scope {
             Scope::Needed => audit::Scope::Needed,
             Scope::Runtime => audit::Scope::Runtime,

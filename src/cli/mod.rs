@@ -5,6 +5,7 @@ mod diff;
 mod graph;
 mod nix_arguments;
 mod push_closure;
+mod why;
 
 use std::fmt::Write as _;
 use std::io::BufRead as _;
@@ -23,6 +24,7 @@ pub use audit::Audit;
 pub use diff::Diff;
 pub use graph::Graph;
 pub use push_closure::PushClosure;
+pub use why::Why;
 
 /// Heading of `--help` for what every command prints.
 const OUTPUT: &str = "Output";
@@ -59,6 +61,8 @@ pub enum Command {
     Graph(Graph),
     /// Push what a cache is missing of a closure, and prove that Nix can fetch it.
     PushClosure(PushClosure),
+    /// Say why something is needed, and whether the caches have it.
+    Why(Why),
 }
 
 impl Command {
@@ -66,7 +70,7 @@ impl Command {
     fn named(&mut self) -> Option<&mut Vec<String>> {
         match self {
             Self::Audit(arguments) => Some(&mut arguments.installables),
-            Self::Diff(_) => None,
+            Self::Diff(_) | Self::Why(_) => None,
             Self::Graph(arguments) => Some(&mut arguments.installables),
             Self::PushClosure(arguments) => Some(&mut arguments.installables),
         }
@@ -92,6 +96,7 @@ pub fn main() -> ExitStatus {
         .mut_subcommand("push-closure", |command| {
             command.after_help(format!("{}{help}", push_closure::EXAMPLES))
         })
+        .mut_subcommand("why", |command| command.after_help(format!("{}{help}", why::EXAMPLES)))
         .after_help(help.clone())
         .try_get_matches()
         .and_then(|matches| Arguments::from_arg_matches(&matches));
@@ -135,6 +140,7 @@ fn run(mut arguments: Arguments, printer: &Printer) -> Result<ExitStatus, Comman
             Command::Diff(arguments) => diff::run(arguments, &context).await,
             Command::Graph(arguments) => graph::run(arguments, &context).await,
             Command::PushClosure(arguments) => push_closure::run(arguments, &context).await,
+            Command::Why(arguments) => why::run(arguments, &context).await,
         }
     });
     // Work that was cut short may sit in a thread that reads or compresses; nobody waits for it any more.

@@ -156,6 +156,12 @@ impl EvaluationArguments {
         words.find(|word| *word == "--system").and(words.next()).map(String::as_str)
     }
 
+    /// The same for what is named by its path, and is no attribute of `--file` or `--expr`.
+    #[must_use]
+    pub fn for_paths(&self) -> Self {
+        Self { options: self.without_source(), has_source: false }
+    }
+
     /// The same without what takes other inputs than the lock file's.
     pub(super) fn without_overridden_inputs(&self) -> Self {
         let options = without(&self.options, |word| match word {

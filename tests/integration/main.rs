@@ -38,4 +38,5 @@ mod sources;
 mod support_holds;
 mod together;
 mod unprivileged;
+mod why;
 mod workflows;

@@ -69,9 +69,47 @@ pub async fn run(
     unless(interrupted, Box::pin(load(request, reporter))).await.ok_or(GraphError::Interrupted)?
 }
 
+/// As [`run`] where everything is asked for, with the one derivation of the graph that is called so.
+///
+/// # Errors
+///
+/// When there is no graph, or not one such derivation in it.
+pub(super) async fn find(
+    request: &Request,
+    called: &str,
+    reporter: &Reporter,
+) -> Result<(GraphReport, DerivationIndex), GraphError> {
+    let request = read_only(request);
+    let (report, local) = Box::pin(load_all(&request, reporter)).await?;
+    let mut names = Names { graph: &report.graph, files: &report.files, local, request: &request, reporter };
+    let found = Box::pin(names.find(called)).await?;
+    Ok((report, found))
+}
+
 async fn load(request: &Request, reporter: &Reporter) -> Result<GraphReport, GraphError> {
     let started = Instant::now();
     let request = &read_only(request);
+    let (mut report, local) = load_all(request, reporter).await?;
+    let graph = &report.graph;
+    report.answer = match &request.question {
+        Question::Everything => Answer::Everything,
+        Question::CriticalPath => Answer::CriticalPath(graph.critical_path(|index| graph.unit_weight(index))),
+        Question::Paths { from, to, most } => {
+            let mut names = Names { graph, files: &report.files, local, request, reporter };
+            let (from, to) = (names.find(from).await?, names.find(to).await?);
+            Answer::Paths { from, to, paths: graph.paths(from, to, *most) }
+        }
+    };
+    report.elapsed = started.elapsed();
+    Ok(report)
+}
+
+/// The graph, of which nothing is asked yet, and the local Nix where that was needed.
+async fn load_all(
+    request: &Request,
+    reporter: &Reporter,
+) -> Result<(GraphReport, Option<LocalNix>), GraphError> {
+    let started = Instant::now();
     let sources = match from_files(request, reporter).await? {
         Some(sources) => sources,
         None => from_nix(request, reporter).await?,
@@ -79,17 +117,9 @@ async fn load(request: &Request, reporter: &Reporter) -> Result<GraphReport, Gra
     let Sources { local, files, roots, loaded, revision } = sources;
     let LoadedGraph { graph, damaged, bytes } = loaded;
     let damaged = warn_of(damaged, &roots, &files, reporter)?;
-    let answer = match &request.question {
-        Question::Everything => Answer::Everything,
-        Question::CriticalPath => Answer::CriticalPath(graph.critical_path(|index| graph.unit_weight(index))),
-        Question::Paths { from, to, most } => {
-            let mut names = Names { graph: &graph, files: &files, local, request, reporter };
-            let (from, to) = (names.find(from).await?, names.find(to).await?);
-            Answer::Paths { from, to, paths: graph.paths(from, to, *most) }
-        }
-    };
     let roots = roots.iter().filter_map(|root| graph.find(root)).collect();
-    Ok(GraphReport { files, graph, roots, revision, damaged, bytes, answer, elapsed: started.elapsed() })
+    let (answer, elapsed) = (Answer::Everything, started.elapsed());
+    Ok((GraphReport { files, graph, roots, revision, damaged, bytes, answer, elapsed }, local))
 }
 
 /// The same request, with which evaluation writes no lock file.

@@ -1,0 +1,135 @@
+//! The report of `why`.
+
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::audit::Status;
+use crate::jobs::audit::{DerivationReport, OutputReport};
+use crate::jobs::why::{Request, Step, Way, WhyReport};
+use crate::text::{Printable, count};
+use crate::ui::Palette;
+
+/// The document of `--json`; its schema is `docs/schema/why.json`.
+pub fn json(request: &Request, outcome: &WhyReport, warnings: &[String], started_at: SystemTime) -> Value {
+    let named = [std::slice::from_ref(&request.what), &request.of].concat();
+    let mut document = super::document("why", &named, warnings, started_at);
+    document["revision"] = json!(outcome.revision);
+    document["drv"] = json!(outcome.drv);
+    document["name"] = json!(outcome.name);
+    document["ways"] = json!({ "number": outcome.number, "shortest": outcome.ways });
+    document["caches"] = json!(outcome.caches);
+    document["derivation"] = json!(outcome.derivation);
+    document
+}
+
+/// The report as text.
+pub fn human(outcome: &WhyReport, palette: Palette) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_all(&mut text, outcome, palette);
+    text
+}
+
+fn write_all(text: &mut String, outcome: &WhyReport, palette: Palette) -> std::fmt::Result {
+    writeln!(text, "{}  {}", palette.strong(Printable(&outcome.name)), outcome.drv)?;
+    if let Some(derivation) = &outcome.derivation {
+        write_derivation(text, derivation, palette)?;
+    }
+    write_ways(text, outcome, palette)
+}
+
+fn write_derivation(text: &mut String, derivation: &DerivationReport, palette: Palette) -> std::fmt::Result {
+    for output in &derivation.outputs {
+        write_output(text, output, palette)?;
+    }
+    match derivation.verdict {
+        Status::Hit => writeln!(text, "  {}: Nix can fetch it", palette.good("hit"))?,
+        Status::Miss => writeln!(text, "  {}: {}", palette.bad("miss"), derivation.sentence)?,
+        Status::Inconclusive => {
+            writeln!(text, "  {}: {}", palette.warning("inconclusive"), derivation.sentence)?;
+        }
+    }
+    match &derivation.fix {
+        Some(fix) => writeln!(text, "  -> {fix}"),
+        None => Ok(()),
+    }
+}
+
+fn write_output(text: &mut String, output: &OutputReport, palette: Palette) -> std::fmt::Result {
+    let path = output.path.as_deref().unwrap_or("its path shows only after building");
+    writeln!(text, "  {}  {path}", Printable(&output.name))?;
+    for answer in &output.answers {
+        let status = answer.status.map(|status| format!(" ({status})")).unwrap_or_default();
+        let said = if answer.answer == "present" {
+            palette.good(answer.answer)
+        } else {
+            palette.warning(answer.answer)
+        };
+        writeln!(text, "    {said}{status} on {}", answer.cache)?;
+    }
+    Ok(())
+}
+
+/// The ways as one tree: what several begin with stands there once.
+fn write_ways(text: &mut String, outcome: &WhyReport, palette: Palette) -> std::fmt::Result {
+    if outcome.ways.iter().all(|way| way.len() < 2) {
+        return Ok(());
+    }
+    let shown = outcome.ways.len();
+    let ways = match outcome.number {
+        1 => "in one way".to_owned(),
+        u64::MAX => format!("in more ways than can be counted; the shortest {shown}"),
+        number if number == shown as u64 => format!("in {}", count(shown, "way")),
+        number => format!("in {number} ways; the shortest {shown}"),
+    };
+    writeln!(text, "needed {ways}")?;
+    let mut ways: Vec<&[Step]> = outcome.ways.iter().map(Way::as_slice).collect();
+    ways.sort_by(|one, other| {
+        let names = |way: &&[Step]| way.iter().map(|step| step.drv.clone()).collect::<Vec<_>>();
+        names(one).cmp(&names(other))
+    });
+    write_branches(text, &ways, "  ", true, palette)
+}
+
+/// What comes next on each way, each once, with what comes after it below. The depth is that of the shortest ways, which
+/// are a few dozen steps in the deepest graphs there are.
+fn write_branches(
+    text: &mut String,
+    ways: &[&[Step]],
+    indent: &str,
+    is_top: bool,
+    palette: Palette,
+) -> std::fmt::Result {
+    let mut rest = ways;
+    while let Some(first) = rest.first().and_then(|way| way.first()) {
+        let same =
+            rest.iter().take_while(|way| way.first().is_some_and(|step| step.drv == first.drv)).count();
+        let (here, others) = rest.split_at(same);
+        let is_last = others.is_empty();
+        let outputs = match first.outputs.as_slice() {
+            [] => String::new(),
+            [only] if only == "out" => String::new(),
+            several => format!(" ({})", several.join(", ")),
+        };
+        let branch = match (is_top, is_last) {
+            (true, _) => "",
+            (false, true) => "└─ ",
+            (false, false) => "├─ ",
+        };
+        let is_end = here.iter().any(|way| way.len() == 1);
+        let name = Printable(&first.name).to_string();
+        let name = if is_end { palette.strong(name) } else { name };
+        writeln!(text, "{indent}{branch}{name}{outputs}")?;
+        let below: Vec<&[Step]> = here.iter().map(|way| &way[1..]).filter(|way| !way.is_empty()).collect();
+        let deeper = match (is_top, is_last) {
+            (true, _) => indent.to_owned(),
+            (false, true) => format!("{indent}   "),
+            (false, false) => format!("{indent}│  "),
+        };
+        write_branches(text, &below, &deeper, false, palette)?;
+        rest = others;
+    }
+    Ok(())
+}
