@@ -14,7 +14,8 @@ pub struct Contents {
     pub builder: String,
     /// The program's arguments.
     pub args: Vec<String>,
-    /// The program's environment. What is not UTF-8 in a value is replaced by U+FFFD, as in all JSON that Nix writes.
+    /// The program's environment. What is not UTF-8 in a value is written as `\xff`, so that other bytes
+    /// are another value.
     pub env: BTreeMap<String, String>,
     /// Its structured attributes, which stand in place of an environment.
     #[serde(rename = "structuredAttrs", default, skip_serializing_if = "Option::is_none")]
@@ -30,16 +31,27 @@ impl Contents {
     pub fn parse(text: &[u8], name: &str, store_dir: &StoreDir) -> Result<Self, String> {
         let derivation = Derivation::from_aterm_bytes_in(text, name, store_dir.clone())
             .map_err(|error| error.to_string())?;
-        let lossy =
-            |(name, value): (&String, &Vec<u8>)| (name.clone(), String::from_utf8_lossy(value).into_owned());
+        let shown = |(name, value): (&String, &Vec<u8>)| (name.clone(), text_of(value));
         Ok(Self {
             system: derivation.system().to_owned(),
             builder: derivation.builder().to_owned(),
             args: derivation.arguments().to_vec(),
-            env: derivation.environment().iter().map(lossy).collect(),
+            env: derivation.environment().iter().map(shown).collect(),
             structured_attributes: derivation.structured_attrs().map(|attributes| {
                 attributes.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
             }),
         })
     }
+}
+
+/// Bytes as a text, with what is not UTF-8 written as `\xff`.
+fn text_of(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
 }

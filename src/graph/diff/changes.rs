@@ -1,11 +1,11 @@
 //! What of a derivation is its own and has changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use nix_derivation::StorePath;
 use serde_json::Value;
 
-use super::pairing::{Matching, Partners, without_version};
+use super::pairing::{self, Matching, Partners, Use, keys_of_use, without_version};
 use super::rewrite::Rewriting;
 use super::{Comparison, Pair};
 use crate::graph::aterm::Scan;
@@ -93,9 +93,8 @@ pub(super) fn own_changes(
     (old, new): (&Contents, &Contents),
     partners: &Partners,
 ) -> Vec<Change> {
-    let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
     let mut changes = Vec::new();
-    let sources = paired_sources(comparison, pair);
+    let sources = paired_sources(comparison, pair, Some((old, new)));
     let replaced = sources.iter().filter_map(|(_, old, new)| old.as_ref().zip(new.as_ref()));
     let rewriting = Rewriting::new(comparison, pair, &partners.pairs, replaced);
     if old.system != new.system {
@@ -110,17 +109,9 @@ pub(super) fn own_changes(
     if args.len() != new.args.len() || args.iter().zip(&new.args).any(|(before, now)| is_other(before, now)) {
         changes.push(Change::Arguments { old: args, new: new.args.clone() });
     }
-    let outputs = |graph: &BuildGraph, index| -> Vec<String> {
-        graph.derivation(index).outputs().map(|output| output.name().to_owned()).collect()
-    };
-    let (old_outputs, new_outputs) = (outputs(old_graph, pair.old), outputs(new_graph, pair.new));
-    // A variable that has the name of an output has its path, which says nothing more.
-    let without = |contents, outputs: &[String]| {
-        let mut variables = variables(contents);
-        variables.retain(|name, _| !outputs.contains(name));
-        variables
-    };
-    let (before, now) = (without(old, &old_outputs), without(new, &new_outputs));
+    let old_outputs = output_names(comparison.old.graph, pair.old);
+    let new_outputs = output_names(comparison.new.graph, pair.new);
+    let (before, now) = (variables(old, &old_outputs), variables(new, &new_outputs));
     add_variables(&rewriting, &before, &now, &mut changes);
     if old_outputs != new_outputs {
         changes.push(Change::Outputs { old: old_outputs, new: new_outputs });
@@ -139,13 +130,10 @@ pub(super) fn is_the_same(
     new: &[u8],
 ) -> bool {
     let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
-    let names = |graph: &BuildGraph, index| -> Vec<String> {
-        graph.derivation(index).outputs().map(|output| output.name().to_owned()).collect()
-    };
-    let is_wanted_alike =
-        |partner: &Pair| wanted(old_graph, pair.old, partner.old) == wanted(new_graph, pair.new, partner.new);
-    if !paired_sources(comparison, pair).is_empty()
-        || names(old_graph, pair.old) != names(new_graph, pair.new)
+    let (old_wanted, new_wanted) = (wanted(old_graph, pair.old), wanted(new_graph, pair.new));
+    let is_wanted_alike = |partner: &Pair| old_wanted.get(&partner.old) == new_wanted.get(&partner.new);
+    if !paired_sources(comparison, pair, None).is_empty()
+        || output_names(old_graph, pair.old) != output_names(new_graph, pair.new)
         || !partners.pairs().iter().all(is_wanted_alike)
     {
         return false;
@@ -158,10 +146,14 @@ pub(super) fn is_the_same(
     rewriting.of_bytes(&old[old_scan.own as usize..]) == *rewriting.of_new(&new[new_scan.own as usize..])
 }
 
+fn output_names(graph: &BuildGraph, index: DerivationIndex) -> Vec<String> {
+    graph.derivation(index).outputs().map(|output| output.name().to_owned()).collect()
+}
+
 fn add_variables(
     rewriting: &Rewriting<'_>,
-    old: &BTreeMap<String, String>,
-    new: &BTreeMap<String, String>,
+    old: &BTreeMap<String, Shown>,
+    new: &BTreeMap<String, Shown>,
     changes: &mut Vec<Change>,
 ) {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
@@ -171,57 +163,152 @@ fn add_variables(
         if before == now {
             continue;
         }
-        let before = before.map(|value| rewriting.of(value));
-        let is_same = match (&before, now) {
-            (Some(before), Some(now)) => before.as_bytes() == &*rewriting.of_new(now.as_bytes()),
-            _ => false,
+        let change = match (before, now) {
+            (Some(Shown::Text(before)), Some(Shown::Text(now))) => {
+                let before = rewriting.of(before);
+                let is_same = before.as_bytes() == &*rewriting.of_new(now.as_bytes());
+                (!is_same).then(|| (Some(before), Some(now.clone())))
+            }
+            // What is of different kinds differs, also where both would be written alike.
+            (Some(before), Some(now)) => {
+                let (before, now) = (rewriting.of(&before.as_json()), now.as_json());
+                let is_same = before.as_bytes() == &*rewriting.of_new(now.as_bytes());
+                (!is_same).then_some((Some(before), Some(now)))
+            }
+            (before, now) => {
+                let before = before.map(|before| rewriting.of(before.as_text()));
+                Some((before, now.map(|now| now.as_text().to_owned())))
+            }
         };
-        if !is_same {
-            changes.push(Change::Variable { name: name.clone(), old: before, new: now.cloned() });
+        if let Some((old, new)) = change {
+            changes.push(Change::Variable { name: name.clone(), old, new });
         }
     }
 }
 
-/// Variables and structured attributes by name.
-fn variables(contents: &Contents) -> BTreeMap<String, String> {
-    let mut all = contents.env.clone();
+/// A value as it is shown.
+#[derive(Debug, PartialEq, Eq)]
+enum Shown {
+    /// A text.
+    Text(String),
+    /// Anything else, as JSON.
+    Json(String),
+}
+
+impl Shown {
+    fn as_text(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Json(text) => text,
+        }
+    }
+
+    fn as_json(&self) -> String {
+        match self {
+            Self::Text(text) => Value::from(text.as_str()).to_string(),
+            Self::Json(json) => json.clone(),
+        }
+    }
+}
+
+/// Variables and structured attributes by name, without those that say again what is told otherwise: the paths of outputs, the
+/// system, the builder.
+fn variables(contents: &Contents, outputs: &[String]) -> BTreeMap<String, Shown> {
+    let is_told = |name: &String, value: &String| match name.as_str() {
+        "system" => *value == contents.system,
+        "builder" => *value == contents.builder,
+        "outputs" => value.split(' ').all(|name| outputs.iter().any(|output| output == name)),
+        name => outputs.iter().any(|output| output == name),
+    };
+    let mut all: BTreeMap<String, Shown> = contents
+        .env
+        .iter()
+        .filter(|(name, value)| !is_told(name, value))
+        .map(|(name, value)| (name.clone(), Shown::Text(value.clone())))
+        .collect();
+    let Some(attributes) = &contents.structured_attributes else { return all };
+    all.insert("__structuredAttrs".to_owned(), Shown::Json("true".to_owned()));
     // Depth is bounded by what the parser takes.
     let mut open: Vec<(String, &Value)> =
-        contents.structured_attributes.iter().flatten().map(|(name, value)| (name.clone(), value)).collect();
+        attributes.iter().map(|(name, value)| (member_name(name), value)).collect();
     while let Some((name, value)) = open.pop() {
         match value {
             Value::Object(members) if !members.is_empty() => {
-                open.extend(members.iter().map(|(member, value)| (format!("{name}.{member}"), value)));
-            }
-            Value::Array(items) if !items.is_empty() => {
+                let members = members.iter();
                 open.extend(
-                    items.iter().enumerate().map(|(place, value)| (format!("{name}[{place}]"), value)),
+                    members.map(|(member, value)| (format!("{name}.{}", member_name(member)), value)),
                 );
             }
-            Value::String(text) => drop(all.insert(name, text.clone())),
-            other => drop(all.insert(name, other.to_string())),
+            Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
+                let items = items.iter().enumerate();
+                open.extend(items.map(|(place, value)| (format!("{name}[{place}]"), value)));
+            }
+            // Item by item, a list in which one came first would differ everywhere.
+            Value::Array(items) => {
+                let items: Vec<String> = items.iter().map(Value::to_string).collect();
+                drop(all.insert(name, Shown::Json(format!("[ {} ]", items.join(" ")))));
+            }
+            Value::String(text) => drop(all.insert(name, Shown::Text(text.clone()))),
+            other => drop(all.insert(name, Shown::Json(other.to_string()))),
         }
     }
     all
 }
 
-/// Sources that differ, with those in each other's place together: of one name, or of one name but for the version.
+/// The name of a member, quoted where it could be taken for a way to one.
+fn member_name(name: &str) -> String {
+    let is_plain = !name.is_empty() && !name.contains(['.', '[', '"']);
+    if is_plain { name.to_owned() } else { Value::from(name).to_string() }
+}
+
+/// A source that differs: its name, what was before, and what is now.
+type SourcePair = (String, Option<StorePath>, Option<StorePath>);
+
+/// Sources that differ, with those in each other's place together: of one name and used alike, of one name, or of one name but
+/// for the version.
 fn paired_sources(
     comparison: &Comparison<'_>,
     pair: Pair,
-) -> Vec<(String, Option<StorePath>, Option<StorePath>)> {
+    contents: Option<(&Contents, &Contents)>,
+) -> Vec<SourcePair> {
     let sources = |graph: &BuildGraph, index| graph.derivation(index).sources().collect::<BTreeSet<_>>();
     let old = sources(comparison.old.graph, pair.old);
     let new = sources(comparison.new.graph, pair.new);
-    let mut removed: Vec<&StorePath> = old.difference(&new).collect();
+    if old == new {
+        return Vec::new();
+    }
+    let mut removed: BTreeSet<&StorePath> = old.difference(&new).collect();
     let mut added: Vec<&StorePath> = new.difference(&old).collect();
+    let uses = contents.map(|(old, new)| {
+        (pairing::uses(old, comparison.store_dir), pairing::uses(new, comparison.store_dir))
+    });
+    let key_of = |uses: Option<&HashMap<String, Vec<Use>>>, path: &StorePath, rule: usize| {
+        let hash = path.to_basename().split('-').next().unwrap_or_default().to_owned();
+        keys_of_use(uses?.get(&hash)).into_iter().nth(rule).flatten()
+    };
     let mut found = Vec::new();
-    let keys: [fn(&StorePath) -> &str; 2] = [StorePath::name, |path| without_version(path.name())];
-    for key in keys {
-        added.retain(|new| {
-            let Some(place) = removed.iter().position(|old| key(old) == key(new)) else { return true };
-            let old = removed.remove(place);
-            found.push((new.name().to_owned(), Some(old.clone()), Some((*new).clone())));
+    for (rule, by_version) in [(0, false), (1, false), (2, false), (3, false), (3, true)] {
+        let name = |path: &StorePath| {
+            let name = path.name();
+            if by_version { without_version(name).to_owned() } else { name.to_owned() }
+        };
+        // By use, where that is known; the last two rules are by the name alone.
+        let key = |uses: Option<&HashMap<String, Vec<Use>>>, path: &StorePath| match rule {
+            3 => Some((name(path), None)),
+            rule => key_of(uses, path, rule).map(|place| (name(path), Some(place))),
+        };
+        let mut waiting: HashMap<(String, Option<Vec<Use>>), Vec<&StorePath>> = HashMap::new();
+        for path in removed.iter().rev() {
+            if let Some(key) = key(uses.as_ref().map(|(old, _)| old), path) {
+                waiting.entry(key).or_default().push(path);
+            }
+        }
+        added.retain(|now| {
+            let key = key(uses.as_ref().map(|(_, new)| new), now);
+            let Some(before) = key.and_then(|key| waiting.get_mut(&key)).and_then(Vec::pop) else {
+                return true;
+            };
+            removed.remove(before);
+            found.push((now.name().to_owned(), Some(before.clone()), Some((*now).clone())));
             false
         });
     }
@@ -231,33 +318,34 @@ fn paired_sources(
     found
 }
 
-/// The names of the outputs that a derivation needs of an input.
-fn wanted(graph: &BuildGraph, of: DerivationIndex, input: DerivationIndex) -> Vec<String> {
-    let found = graph.inputs(of).find(|known| known.derivation == input);
-    let names = found.map(|known| {
-        let outputs = known.outputs.iter();
-        outputs.map(|output| graph.derivation(input).output(*output).name().to_owned()).collect()
-    });
-    let mut names: Vec<String> = names.unwrap_or_default();
-    names.sort();
-    names
+/// The names of the outputs that a derivation needs of each input, and ways to outputs of outputs.
+fn wanted(graph: &BuildGraph, of: DerivationIndex) -> HashMap<DerivationIndex, Vec<String>> {
+    let mut all: HashMap<DerivationIndex, Vec<String>> = HashMap::new();
+    for input in graph.inputs(of) {
+        let view = graph.derivation(input.derivation);
+        let names = input.outputs.iter().map(|output| view.output(*output).name().to_owned());
+        all.entry(input.derivation).or_default().extend(names);
+    }
+    for (input, way) in graph.dynamic_inputs(of) {
+        all.entry(input).or_default().push(way.to_owned());
+    }
+    for names in all.values_mut() {
+        names.sort();
+    }
+    all
 }
 
 fn add_inputs(comparison: &Comparison<'_>, pair: Pair, partners: &Partners, changes: &mut Vec<Change>) {
-    let (old, new) = (comparison.old.graph, comparison.new.graph);
-    let removed = partners
-        .removed
-        .iter()
-        .map(|input| Change::InputRemoved { input: *input, outputs: wanted(old, pair.old, *input) });
-    changes.extend(removed);
-    let added = partners
-        .added
-        .iter()
-        .map(|input| Change::InputAdded { input: *input, outputs: wanted(new, pair.new, *input) });
-    changes.extend(added);
+    let old = wanted(comparison.old.graph, pair.old);
+    let new = wanted(comparison.new.graph, pair.new);
+    let of =
+        |all: &HashMap<_, Vec<String>>, input: &DerivationIndex| all.get(input).cloned().unwrap_or_default();
+    let removed = partners.removed.iter();
+    changes.extend(removed.map(|input| Change::InputRemoved { input: *input, outputs: of(&old, input) }));
+    let added = partners.added.iter();
+    changes.extend(added.map(|input| Change::InputAdded { input: *input, outputs: of(&new, input) }));
     for partner in &partners.pairs {
-        let before = wanted(old, pair.old, partner.old);
-        let now = wanted(new, pair.new, partner.new);
+        let (before, now) = (of(&old, &partner.old), of(&new, &partner.new));
         if before != now {
             changes.push(Change::InputOutputs { pair: *partner, old: before, new: now });
         }

@@ -11,13 +11,14 @@ mod changes;
 mod pairing;
 mod rewrite;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use nix_derivation::{StoreDir, StorePath};
 
 use self::changes::own_changes;
 use super::build_graph::{BuildGraph, DerivationIndex};
 use super::contents::Contents;
+use super::derivation::DerivationKind;
 
 pub use self::changes::Change;
 
@@ -88,30 +89,33 @@ pub struct Comparison<'a> {
     old: Side<'a>,
     new: Side<'a>,
     store_dir: &'a StoreDir,
+    /// Members of each graph that make what the other graph makes too. They are in nobody's place but their own.
+    kept: Kept,
     open: VecDeque<Pair>,
-    /// Members of the new graph that have met a partner.
-    met: HashSet<DerivationIndex>,
+    /// Pairs that were opened, or need not be.
+    met: HashSet<Pair>,
+    /// The partners among the inputs of each pair that has no changes of its own.
+    inherited: HashMap<Pair, Vec<Pair>>,
     differences: Differences,
 }
 
+/// Members that make what the other graph makes too, by their positions.
+#[derive(Debug)]
+struct Kept {
+    old: Vec<bool>,
+    new: Vec<bool>,
+}
+
 impl<'a> Comparison<'a> {
-    /// Begins at the roots: those of one place are partners where there are as many, else those of one name.
+    /// Begins at the roots. One alone is in the place of the other; of several those are that are equal, have one name, or are
+    /// left in one place.
     pub fn new(old: Side<'a>, new: Side<'a>, store_dir: &'a StoreDir) -> Self {
-        let mut comparison = Self {
-            old,
-            new,
-            store_dir,
-            open: VecDeque::new(),
-            met: HashSet::new(),
-            differences: Differences::default(),
-        };
-        let partners = if old.roots.len() == new.roots.len() {
-            pairing::in_order(old.roots, new.roots)
-        } else {
-            pairing::by_name(old, new)
-        };
-        comparison.differences.removed = partners.removed;
-        comparison.differences.added = partners.added;
+        let kept = Kept { old: kept(old.graph, new.graph), new: kept(new.graph, old.graph) };
+        let partners = pairing::roots(old, new);
+        let differences =
+            Differences { removed: partners.removed, added: partners.added, ..Differences::default() };
+        let (open, met, inherited) = (VecDeque::new(), HashSet::new(), HashMap::new());
+        let mut comparison = Self { old, new, store_dir, kept, open, met, inherited, differences };
         for pair in partners.pairs {
             comparison.meet(pair);
         }
@@ -130,7 +134,7 @@ impl<'a> Comparison<'a> {
     ///
     /// When a text is no derivation.
     pub fn compare(&self, pair: Pair, old: &Says<'_>, new: &Says<'_>) -> Result<Compared, String> {
-        let mut partners = pairing::by_graph(self.old.graph, self.new.graph, pair);
+        let mut partners = pairing::by_graph(self, pair);
         // Most differ by their inputs alone, which the texts tell without being understood.
         if let (Says::Text(old), Says::Text(new)) = (old, new)
             && partners.is_settled()
@@ -156,17 +160,19 @@ impl<'a> Comparison<'a> {
             self.differences.unread.push(pair);
             return;
         };
-        for partner in partners {
-            self.meet(partner);
+        for partner in &partners {
+            self.meet(*partner);
         }
-        if !changes.is_empty() {
+        if changes.is_empty() {
+            self.inherited.insert(pair, partners);
+        } else {
             self.differences.found.push(Difference { pair, changes, rebuilds: 0 });
         }
     }
 
     /// Notes two partners, and opens them where they make different things.
     fn meet(&mut self, pair: Pair) {
-        if self.met.insert(pair.new) && !self.makes_the_same(pair) {
+        if self.met.insert(pair) && !self.makes_the_same(pair) {
             self.open.push_back(pair);
         }
     }
@@ -199,21 +205,57 @@ impl<'a> Comparison<'a> {
         self.differences
     }
 
-    /// Which members of the new graph make something that none of the old graph makes.
+    /// Which members of the new graph are rebuilt: they make something that none of the old graph makes, and something that is
+    /// rebuilt needs them, or they were named.
     fn rebuilt(&self) -> Vec<bool> {
-        let old = self.old.graph;
-        self.new
-            .graph
-            .indices()
-            .map(|index| {
-                let derivation = self.new.graph.derivation(index);
-                let is_made = |path: Option<StorePath>| path.is_some_and(|path| old.maker(&path).is_some());
-                let all_made = derivation.outputs().len() > 0
-                    && derivation.outputs().all(|output| is_made(output.path()));
-                !all_made && old.find(&derivation.path()).is_none()
-            })
-            .collect()
+        let graph = self.new.graph;
+        let same = self.same_after_all();
+        let mut rebuilt = vec![false; graph.len()];
+        let mut open = self.new.roots.to_vec();
+        while let Some(index) = open.pop() {
+            let position = index.position();
+            if !rebuilt[position] && !self.kept.new[position] && !same.contains(&index) {
+                rebuilt[position] = true;
+                open.extend(graph.dependencies(index));
+            }
+        }
+        rebuilt
     }
+
+    /// Members of the new graph whose paths show only after building, and will be those of their partners: nothing of them has
+    /// changed but inputs that make the same. (Nix builds such a derivation by the paths of its inputs.)
+    fn same_after_all(&self) -> HashSet<DerivationIndex> {
+        let mut pairs: Vec<(&Pair, &Vec<Pair>)> = self.inherited.iter().collect();
+        // Inputs before what needs them.
+        pairs.sort_by_key(|(pair, _)| pair.new);
+        let mut same = HashSet::new();
+        for (pair, partners) in pairs {
+            let is_late = self.new.graph.derivation(pair.new).outputs().all(|output| output.path().is_none());
+            let is_same = |partner: &Pair| same.contains(&partner.new) || self.makes_the_same(*partner);
+            if is_late && !self.is_impure(*pair) && partners.iter().all(is_same) {
+                same.insert(pair.new);
+            }
+        }
+        same
+    }
+
+    fn is_impure(&self, pair: Pair) -> bool {
+        self.new.graph.derivation(pair.new).kind() == DerivationKind::Impure
+    }
+}
+
+/// Which members of a graph make what another makes too, all of it.
+fn kept(graph: &BuildGraph, other: &BuildGraph) -> Vec<bool> {
+    let is_made = |path: Option<StorePath>| path.is_some_and(|path| other.maker(&path).is_some());
+    graph
+        .indices()
+        .map(|index| {
+            let derivation = graph.derivation(index);
+            let makes_known =
+                derivation.outputs().len() > 0 && derivation.outputs().all(|output| is_made(output.path()));
+            makes_known || other.find(&derivation.path()).is_some()
+        })
+        .collect()
 }
 
 /// How many of the rebuilt derivations need a changed one, itself included, or are below an input that it has got.

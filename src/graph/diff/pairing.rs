@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use nix_derivation::StoreDir;
 
-use super::rewrite::hashes_in;
-use super::{Pair, Side};
-use crate::graph::build_graph::{BuildGraph, DerivationIndex};
+use super::rewrite::{paths_in, placeholder};
+use super::{Comparison, Pair, Side};
+use crate::graph::build_graph::{BuildGraph, DerivationIndex, OutputView};
 use crate::graph::contents::Contents;
 
 /// Partners, and those that have none.
@@ -17,55 +17,77 @@ pub(super) struct Partners {
     pub(super) added: Vec<DerivationIndex>,
 }
 
-/// Partners by their places in two lists of one length.
-pub(super) fn in_order(old: &[DerivationIndex], new: &[DerivationIndex]) -> Partners {
-    let pairs = old.iter().zip(new).map(|(old, new)| Pair { old: *old, new: *new }).collect();
-    Partners { pairs, ..Partners::default() }
-}
-
-/// Roots that are partners by their names.
-pub(super) fn by_name(old: Side<'_>, new: Side<'_>) -> Partners {
+/// Roots that are in each other's place.
+pub(super) fn roots(old: Side<'_>, new: Side<'_>) -> Partners {
+    if let ([old], [new]) = (old.roots, new.roots) {
+        let pairs = vec![Pair { old: *old, new: *new }];
+        return Partners { pairs, ..Partners::default() };
+    }
     let mut matching = Matching::new(old.graph, new.graph, old.roots, new.roots);
+    matching.match_equal();
     matching.match_names();
+    matching.match_rest();
     matching.done()
 }
 
 /// The inputs of a pair. Those are partners that
 ///
 /// 1. are one derivation, or make the same,
-/// 2. have the same name, if no other has it,
-/// 3. have the same name without the version, if no other has it,
-/// 4. have the same name, with or without the version, and are used in the same place of the pair's own variables: one of
-///    several `source`s is known by the variable that it stands in,
-/// 5. have the same name and stand in the same place among those that are left.
+/// 2. have the same name, if no other has it; or the same but for the version, or for digits (`python3.10-x`, `python3.11-x`),
+/// 3. have the same name, with or without the version, and are used in the same places of the pair's own variables: one of
+///    several `source`s is known by the variables that it stands in,
+/// 4. have the same name and stand in the same place among those that are left.
 ///
-/// Here by the first three, which need nothing but the graphs; [`Matching::settle_by_use`] goes on.
-pub(super) fn by_graph<'a>(old_graph: &'a BuildGraph, new_graph: &'a BuildGraph, pair: Pair) -> Matching<'a> {
+/// What both graphs have is in nobody's place but its own: who takes another of two that were there before has changed.
+///
+/// Here by the first two, which need nothing but the graphs; [`Matching::settle_by_use`] goes on.
+pub(super) fn by_graph<'a>(comparison: &Comparison<'a>, pair: Pair) -> Matching<'a> {
+    let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
     let (old, new) = (old_graph.dependencies(pair.old), new_graph.dependencies(pair.new));
     let mut matching = Matching::new(old_graph, new_graph, old, new);
     matching.match_equal();
+    let is_kept = |kept: &[bool], index: &DerivationIndex| kept[index.position()];
+    matching.apart.0 = matching.old.extract_if(.., |index| is_kept(&comparison.kept.old, index)).collect();
+    matching.apart.1 = matching.new.extract_if(.., |index| is_kept(&comparison.kept.new, index)).collect();
     matching.match_names();
     matching
 }
 
-/// Where each path stands in what a derivation says: the variable, and the place in it. By the hash part of the path.
-fn uses(contents: &Contents, store_dir: &StoreDir) -> HashMap<String, (String, usize)> {
-    let mut uses = HashMap::new();
-    let arguments = contents.args.iter().map(|argument| ("", argument.as_str()));
-    let variables = contents.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    for (name, value) in arguments.chain(variables) {
-        for (place, hash) in hashes_in(value, store_dir).enumerate() {
-            uses.entry(hash.to_owned()).or_insert_with(|| (name.to_owned(), place));
+/// Where something is used: the variable, and its place there. Nothing for the place where it is all of the variable.
+pub(super) type Use = (String, Option<usize>);
+
+/// Where each path, or what stands for one, is used in what a derivation says: by its hash part, or by its placeholder.
+pub(super) fn uses(contents: &Contents, store_dir: &StoreDir) -> HashMap<String, Vec<Use>> {
+    let mut uses: HashMap<String, Vec<Use>> = HashMap::new();
+    let mut add = |name: &str, value: &str| {
+        let found = paths_in(value, store_dir);
+        let is_alone = matches!(&*found, [(_, whole)] if whole.len() == value.trim().len());
+        for (place, (key, _)) in found.into_iter().enumerate() {
+            let place = (!is_alone).then_some(place);
+            uses.entry(key.to_owned()).or_default().push((name.to_owned(), place));
         }
+    };
+    for argument in &contents.args {
+        add("", argument);
     }
-    if let Some(attributes) = &contents.structured_attributes {
-        for (name, value) in attributes {
-            for (place, hash) in hashes_in(&value.to_string(), store_dir).enumerate() {
-                uses.entry(hash.to_owned()).or_insert_with(|| (name.clone(), place));
-            }
+    for (name, value) in &contents.env {
+        add(name, value);
+    }
+    for (name, value) in contents.structured_attributes.iter().flatten() {
+        match value.as_str() {
+            Some(text) => add(name, text),
+            None => add(name, &value.to_string()),
         }
     }
     uses
+}
+
+/// Makes partners of those that are used alike: wherever they are used, else in a variable that one of them has for itself, else
+/// in the first place.
+pub(super) fn keys_of_use(uses: Option<&Vec<Use>>) -> [Option<Vec<Use>>; 3] {
+    let Some(uses) = uses else { return [None, None, None] };
+    let alone = uses.iter().find(|(_, place)| place.is_none()).cloned();
+    [Some(uses.clone()), alone.map(|alone| vec![alone]), uses.first().cloned().map(|first| vec![first])]
 }
 
 /// Two lists whose members find partners, rule by rule.
@@ -75,6 +97,8 @@ pub(super) struct Matching<'a> {
     old: Vec<DerivationIndex>,
     new: Vec<DerivationIndex>,
     pairs: Vec<Pair>,
+    /// Those that the other graph has too, and are in nobody's place.
+    apart: (Vec<DerivationIndex>, Vec<DerivationIndex>),
 }
 
 impl<'a> Matching<'a> {
@@ -84,12 +108,13 @@ impl<'a> Matching<'a> {
         old: &[DerivationIndex],
         new: &[DerivationIndex],
     ) -> Self {
-        Self { old_graph, new_graph, old: old.to_vec(), new: new.to_vec(), pairs: Vec::new() }
+        let apart = (Vec::new(), Vec::new());
+        Self { old_graph, new_graph, old: old.to_vec(), new: new.to_vec(), pairs: Vec::new(), apart }
     }
 
     /// Whether every member has a partner.
     pub(super) fn is_settled(&self) -> bool {
-        self.old.is_empty() && self.new.is_empty()
+        [&self.old, &self.new, &self.apart.0, &self.apart.1].iter().all(|left| left.is_empty())
     }
 
     /// The partners so far.
@@ -106,7 +131,8 @@ impl<'a> Matching<'a> {
     }
 
     pub(super) fn done(self) -> Partners {
-        Partners { pairs: self.pairs, removed: self.old, added: self.new }
+        let removed = [self.old, self.apart.0].concat();
+        Partners { pairs: self.pairs, removed, added: [self.new, self.apart.1].concat() }
     }
 
     /// Whether members are left on both sides that a name could still match.
@@ -168,28 +194,26 @@ impl<'a> Matching<'a> {
             |index| Some(new_graph.derivation(index).name()),
         );
         self.match_by(|index| Some(stem(old_graph, index)), |index| Some(stem(new_graph, index)));
+        let bare = |graph: &BuildGraph, index| without_digits(graph.derivation(index).name());
+        self.match_by(|index| Some(bare(old_graph, index)), |index| Some(bare(new_graph, index)));
     }
 
-    fn match_uses(
-        &mut self,
-        old_uses: &HashMap<String, (String, usize)>,
-        new_uses: &HashMap<String, (String, usize)>,
-    ) {
-        let key = |graph: &'a BuildGraph, index, uses: &HashMap<String, (String, usize)>, whole: bool| {
-            let derivation = graph.derivation(index);
-            let place = derivation.outputs().find_map(|output| {
-                let base = output.path()?.to_basename();
-                uses.get(base.split('-').next()?).cloned()
-            });
-            let name = if whole { derivation.name() } else { stem(graph, index) };
-            place.map(|place| (name, place))
-        };
+    fn match_uses(&mut self, old_uses: &HashMap<String, Vec<Use>>, new_uses: &HashMap<String, Vec<Use>>) {
+        let key =
+            |graph: &'a BuildGraph, index, uses: &HashMap<String, Vec<Use>>, whole: bool, rule: usize| {
+                let derivation = graph.derivation(index);
+                let found = derivation.outputs().find_map(|output| uses.get(&key_of(graph, index, output)));
+                let name = if whole { derivation.name() } else { stem(graph, index) };
+                keys_of_use(found).into_iter().nth(rule).flatten().map(|key| (name, key))
+            };
         let (old_graph, new_graph) = (self.old_graph, self.new_graph);
-        for whole in [true, false] {
-            self.match_by(
-                |index| key(old_graph, index, old_uses, whole),
-                |index| key(new_graph, index, new_uses, whole),
-            );
+        for rule in 0..3 {
+            for whole in [true, false] {
+                self.match_by(
+                    |index| key(old_graph, index, old_uses, whole, rule),
+                    |index| key(new_graph, index, new_uses, whole, rule),
+                );
+            }
         }
     }
 
@@ -209,6 +233,19 @@ impl<'a> Matching<'a> {
 
 fn stem(graph: &BuildGraph, index: DerivationIndex) -> &str {
     without_version(graph.derivation(index).name())
+}
+
+/// How an output is written where it is used: the hash part of its path, or its placeholder.
+fn key_of(graph: &BuildGraph, index: DerivationIndex, output: OutputView<'_>) -> String {
+    match output.path() {
+        Some(path) => path.to_basename().split('-').next().unwrap_or_default().to_owned(),
+        None => placeholder(&graph.derivation(index).path(), graph.derivation(index).name(), output.name()),
+    }
+}
+
+/// A name without what tells versions apart, wherever it stands.
+fn without_digits(name: &str) -> String {
+    name.chars().filter(|character| !(character.is_ascii_digit() || *character == '.')).collect()
 }
 
 /// A name without its version, which begins at the first dash that no letter follows. (`DrvName` in Nix's

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use memchr::memchr;
-use nix_derivation::{HashAlgorithm, StoreDir, StorePath, hash_bytes};
+use nix_derivation::{HashAlgorithm, NixHash, StoreDir, StorePath, hash_bytes};
 
 use super::{Comparison, Pair};
 use crate::graph::build_graph::{BuildGraph, DerivationIndex, OutputView};
@@ -16,19 +16,34 @@ const HASH_LENGTH: usize = 32;
 /// Characters of a placeholder after its slash.
 const PLACEHOLDER_LENGTH: usize = 52;
 
-/// The hash parts of the store paths in a text, in order.
-pub(super) fn hashes_in<'a>(text: &'a str, store_dir: &StoreDir) -> impl Iterator<Item = &'a str> {
-    let prefix = format!("{store_dir}/");
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        loop {
-            let at = rest.find(&prefix)? + prefix.len();
-            rest = &rest[at..];
-            if let Some(hash) = rest.get(..HASH_LENGTH).filter(|hash| is_base_32(hash.as_bytes())) {
-                return Some(hash);
+/// The store paths and placeholders in a text, in order: the hash part or the placeholder, and the whole as it stands there.
+pub(super) fn paths_in<'a>(text: &'a str, store_dir: &StoreDir) -> Vec<(&'a str, &'a str)> {
+    let directory = store_dir.as_str();
+    let mut found = Vec::new();
+    for (slash, _) in text.match_indices('/') {
+        let rest = &text[slash..];
+        let below = rest.strip_prefix(directory).and_then(|below| below.strip_prefix('/'));
+        let (key, length) = match below {
+            Some(below) => {
+                let Some(hash) = below.get(..HASH_LENGTH) else { continue };
+                let name = below[HASH_LENGTH..].bytes().take_while(|byte| is_of_name(*byte)).count();
+                (hash, directory.len() + 1 + HASH_LENGTH + name)
             }
+            None => match rest.get(1..=PLACEHOLDER_LENGTH) {
+                Some(placeholder) => (placeholder, PLACEHOLDER_LENGTH + 1),
+                None => continue,
+            },
+        };
+        if is_base_32(key.as_bytes()) {
+            found.push((key, &rest[..length]));
         }
-    })
+    }
+    found
+}
+
+/// Whether a byte can stand in a path's name.
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte)
 }
 
 fn is_base_32(text: &[u8]) -> bool {
@@ -39,9 +54,9 @@ fn is_base_32(text: &[u8]) -> bool {
 #[derive(Debug)]
 pub(super) struct Rewriting<'a> {
     store_dir: &'a StoreDir,
-    /// By the hash part of a path: the rest of its base name, and the base name in its place.
+    /// By the hash part of a path: the rest of its base name, and what is in its place in full.
     paths: HashMap<[u8; HASH_LENGTH], Vec<(String, String)>>,
-    /// Placeholders of outputs whose path is not known before building.
+    /// Placeholders of outputs whose path is not known before building, and what is in their place in full.
     placeholders: HashMap<[u8; PLACEHOLDER_LENGTH], String>,
     /// What follows the hash part of outputs of partners of which one could not be read, so that one of the paths is not known.
     /// They count as the same by that.
@@ -60,7 +75,8 @@ impl<'a> Rewriting<'a> {
         let (paths, placeholders) = (HashMap::new(), HashMap::new());
         let mut rewriting = Self { store_dir: comparison.store_dir, paths, placeholders, unread: Vec::new() };
         for (old, new) in sources {
-            rewriting.add_path(&old.to_basename(), new.to_basename());
+            let new = rewriting.store_dir.render_path(new);
+            rewriting.add_path(old, new);
         }
         for partner in partners.iter().chain([&pair]) {
             let (before, now) = (old.derivation(partner.old), new.derivation(partner.new));
@@ -80,15 +96,21 @@ impl<'a> Rewriting<'a> {
                 }
             }
         }
+        rewriting.add_dynamic(comparison, pair, partners);
         rewriting
     }
 
-    fn add_path(&mut self, old: &str, new: String) {
-        if let Some((hash, rest)) = old.as_bytes().split_first_chunk::<HASH_LENGTH>()
-            && old != new
-        {
+    fn add_path(&mut self, old: &StorePath, new: String) {
+        let base = old.to_basename();
+        if let Some((hash, rest)) = base.as_bytes().split_first_chunk::<HASH_LENGTH>() {
             let rest = String::from_utf8_lossy(rest).into_owned();
             self.paths.entry(*hash).or_default().push((rest, new));
+        }
+    }
+
+    fn add_placeholder(&mut self, old: &str, new: String) {
+        if let Ok(old) = old.as_bytes().try_into() {
+            self.placeholders.insert(old, new);
         }
     }
 
@@ -100,16 +122,23 @@ impl<'a> Rewriting<'a> {
         let in_place = |graph: &BuildGraph, index, output: OutputView<'_>| {
             placeholder(&graph.derivation(index).path(), graph.derivation(index).name(), output.name())
         };
-        match (before.path(), now.path()) {
-            (Some(before), Some(now)) => self.add_path(&before.to_basename(), now.to_basename()),
-            (None, None) => {
-                let before = in_place(old_graph, old, before);
-                if let Ok(before) = before.as_bytes().try_into() {
-                    self.placeholders.insert(before, in_place(new_graph, new, now));
-                }
-            }
-            // How it is addressed has changed, and what it stands for in a text with it.
-            _ => {}
+        let new_text = match now.path() {
+            Some(path) => self.store_dir.render_path(&path),
+            None => format!("/{}", in_place(new_graph, new, now)),
+        };
+        match before.path() {
+            Some(path) => self.add_path(&path, new_text),
+            None => self.add_placeholder(&in_place(old_graph, old, before), new_text),
+        }
+    }
+
+    /// What stands for outputs of derivations that are outputs, where both need them by the same way.
+    fn add_dynamic(&mut self, comparison: &Comparison<'_>, pair: Pair, partners: &[Pair]) {
+        for (old, way) in comparison.old.graph.dynamic_inputs(pair.old) {
+            let Some(partner) = partners.iter().find(|partner| partner.old == old) else { continue };
+            let old_text = placeholder_along(comparison.old.graph, partner.old, way);
+            let new_text = placeholder_along(comparison.new.graph, partner.new, way);
+            self.add_placeholder(&old_text, format!("/{new_text}"));
         }
     }
 
@@ -129,19 +158,15 @@ impl<'a> Rewriting<'a> {
             rewritten.extend_from_slice(&rest[..slash]);
             rest = &rest[slash..];
             let path = rest.strip_prefix(directory).and_then(|below| below.strip_prefix(b"/"));
-            let (kept, length, new) = match path {
-                Some(below) => match self.path_at(below) {
-                    Some((length, new)) => (directory.len() + 1, length, new),
-                    None => (directory.len() + 1, 0, ""),
-                },
-                None => match self.placeholder_at(&rest[1..]) {
-                    Some(new) => (1, PLACEHOLDER_LENGTH, new),
-                    None => (1, 0, ""),
-                },
+            let found = match path {
+                Some(below) => self.path_at(below).map(|(length, new)| (directory.len() + 1 + length, new)),
+                None => {
+                    self.placeholder_at(&rest[1..]).map(|new| (1 + PLACEHOLDER_LENGTH, Cow::Borrowed(new)))
+                }
             };
-            rewritten.extend_from_slice(&rest[..kept]);
+            let (length, new) = found.unwrap_or((1, Cow::Borrowed("/")));
             rewritten.extend_from_slice(new.as_bytes());
-            rest = &rest[kept + length..];
+            rest = &rest[length..];
         }
         rewritten.extend_from_slice(rest);
         rewritten
@@ -159,19 +184,19 @@ impl<'a> Rewriting<'a> {
     }
 
     /// The length of the base name that a text begins with, and what is in its place, if something is.
-    fn path_at(&self, text: &[u8]) -> Option<(usize, &str)> {
+    fn path_at(&self, text: &[u8]) -> Option<(usize, Cow<'_, str>)> {
         let (hash, rest) = text.split_first_chunk::<HASH_LENGTH>()?;
         if let Some(known) = self.paths.get(hash) {
             let found = known.iter().filter(|(name, _)| rest.starts_with(name.as_bytes()));
             let (name, new) = found.max_by_key(|(name, _)| name.len())?;
-            return Some((HASH_LENGTH + name.len(), new));
+            return Some((HASH_LENGTH + name.len(), Cow::Borrowed(new)));
         }
         if self.unread.is_empty() || !is_base_32(hash) {
             return None;
         }
         let found = self.unread.iter().filter(|name| rest.starts_with(name.as_bytes()));
         let name = found.max_by_key(|name| name.len())?;
-        Some((HASH_LENGTH + name.len(), name.trim_start_matches('-')))
+        Some((HASH_LENGTH + name.len(), Cow::Owned(format!("{}/…{name}", self.store_dir))))
     }
 
     fn placeholder_at(&self, text: &[u8]) -> Option<&str> {
@@ -183,14 +208,40 @@ impl<'a> Rewriting<'a> {
 }
 
 /// What stands for an output whose path is not known before building, without its slash. (`DownstreamPlaceholder` in Nix's
-/// `src/libstore/downstream-placeholder.cc`.)
-fn placeholder(derivation: &StorePath, name: &str, output: &str) -> String {
+/// `src/libstore/downstream-placeholder.cc`, as all of these.)
+pub(super) fn placeholder(derivation: &StorePath, name: &str, output: &str) -> String {
+    in_base_32(&hash_of_output(derivation, name, output))
+}
+
+fn hash_of_output(derivation: &StorePath, name: &str, output: &str) -> NixHash {
     let base = derivation.to_basename();
     let hash = base.get(..HASH_LENGTH).unwrap_or_default();
     let output = if output == "out" { name.to_owned() } else { format!("{name}-{output}") };
-    let text = format!("nix-upstream-output:{hash}:{output}");
-    let encoded = hash_bytes(HashAlgorithm::Sha256, text.as_bytes()).to_nix_nixbase32_string();
-    encoded.rsplit(':').next().unwrap_or_default().to_owned()
+    sha256(&format!("nix-upstream-output:{hash}:{output}"))
+}
+
+/// What stands for an output of a derivation that is itself an output: along a way such as `out^dev`.
+fn placeholder_along(graph: &BuildGraph, index: DerivationIndex, way: &str) -> String {
+    let derivation = graph.derivation(index);
+    let mut names = way.split('^');
+    let mut hash = hash_of_output(&derivation.path(), derivation.name(), names.next().unwrap_or("out"));
+    for name in names {
+        let mut folded = [0u8; 20];
+        for (place, byte) in hash.digest_as_bytes().iter().enumerate() {
+            folded[place % 20] ^= byte;
+        }
+        let folded = nix_derivation::nixbase32::encode(&folded);
+        hash = sha256(&format!("nix-computed-output:{folded}:{name}"));
+    }
+    in_base_32(&hash)
+}
+
+fn sha256(text: &str) -> NixHash {
+    hash_bytes(HashAlgorithm::Sha256, text.as_bytes())
+}
+
+fn in_base_32(hash: &NixHash) -> String {
+    nix_derivation::nixbase32::encode(hash.digest_as_bytes())
 }
 
 #[cfg(test)]
@@ -199,6 +250,7 @@ mod tests {
 
     const OLD: &str = "00000000000000000000000000000001";
     const NEW: &str = "00000000000000000000000000000002";
+    const HERE: &str = "0000000000000000000000000000000000000000000000000000";
 
     #[test]
     fn base_names_are_replaced_wherever_they_stand_and_nothing_else() {
@@ -209,15 +261,16 @@ mod tests {
             placeholders: HashMap::new(),
             unread: Vec::new(),
         };
-        rewriting.add_path(&format!("{OLD}-a-1.0"), format!("{NEW}-a-1.1"));
-        rewriting.add_path(&format!("{OLD}-a"), format!("{NEW}-other"));
+        let path = |base: String| StorePath::from_basename(base.as_bytes()).expect("a path");
+        rewriting.add_path(&path(format!("{OLD}-a-1.0")), format!("/nix/store/{NEW}-a-1.1"));
+        rewriting.add_path(&path(format!("{OLD}-a")), format!("/{HERE}"));
         let before = "1rz4g4znpzjwh1xymhjpm42vipw92pr73vdgl6xs1hycac8kf2n9";
-        let now = "0000000000000000000000000000000000000000000000000000";
-        rewriting.placeholders.insert(before.as_bytes().try_into().expect("52 characters"), now.to_owned());
+        let now = HERE;
+        rewriting.add_placeholder(before, format!("/{now}"));
         for (text, expected) in [
             (
                 format!("x=/nix/store/{OLD}-a-1.0/bin:/nix/store/{OLD}-a"),
-                format!("x=/nix/store/{NEW}-a-1.1/bin:/nix/store/{NEW}-other"),
+                format!("x=/nix/store/{NEW}-a-1.1/bin:/{HERE}"),
             ),
             (format!("/{before}/lib /{now}"), format!("/{now}/lib /{now}")),
             (format!("/gnu/store/{OLD}-a {OLD}-a"), format!("/gnu/store/{OLD}-a {OLD}-a")),
@@ -229,8 +282,13 @@ mod tests {
     }
 
     #[test]
-    fn hash_parts_are_found() {
-        let text = format!("/nix/store/{OLD}-a:/nix/store/short /nix/store/{NEW}");
-        assert_eq!(hashes_in(&text, &StoreDir::default()).collect::<Vec<_>>(), [OLD, NEW]);
+    fn paths_and_placeholders_are_found() {
+        let text = format!("/nix/store/{OLD}-a-1.0/bin:/nix/store/short /nix/store/{NEW} /{HERE}/lib");
+        let (first, second, third) =
+            (format!("/nix/store/{OLD}-a-1.0"), format!("/nix/store/{NEW}"), format!("/{HERE}"));
+        assert_eq!(
+            paths_in(&text, &StoreDir::default()),
+            [(OLD, first.as_str()), (NEW, second.as_str()), (HERE, third.as_str())]
+        );
     }
 }

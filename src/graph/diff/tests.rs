@@ -291,6 +291,86 @@ fn what_cannot_be_read_is_told_and_the_rest_is_compared() {
 }
 
 #[test]
+fn who_takes_another_of_two_that_were_there_before_has_changed() {
+    // app needs the new one, which top has needed before.
+    let before = make(&[model("ssl-1", &[]), model("ssl-3", &[]), model("app", &[0]), model("top", &[1, 2])]);
+    let now = make(&[model("ssl-3", &[]), model("app", &[0]), model("top", &[0, 1])]);
+    let found = shown(&before, &now);
+    assert_eq!((found.len(), found[0].0.as_str(), found[0].2), (1, "app", 2), "{found:?}");
+    assert_eq!(found[0].1[1..], ["- ssl-1", "+ ssl-3"]);
+    // Two that swap what they need.
+    let swapped = |first, second| {
+        make(&[
+            model("lib-1", &[]),
+            model("lib-2", &[]),
+            model("p", &[first]),
+            model("q", &[second]),
+            model("top", &[2, 3]),
+        ])
+    };
+    let found = shown(&swapped(0, 1), &swapped(1, 0));
+    let names: Vec<&str> = found.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(names, ["p", "q"], "{found:?}");
+}
+
+#[test]
+fn a_tool_below_a_download_rebuilds_nothing_that_is_there() {
+    let models = |flags| {
+        make(&[model("curl", &[]).with("flags", flags), model("source", &[0]).fixed("x"), model("top", &[1])])
+    };
+    assert_eq!(compare(&models("1"), &models("2")), Differences::default());
+}
+
+#[test]
+fn of_several_roots_each_is_compared_with_the_one_of_its_name() {
+    let models = |names: [&str; 2], flags| {
+        let mut made = make(&[model(names[0], &[]), model(names[1], &[]).with("flags", flags)]);
+        made.root = made.graph.indices().collect();
+        made
+    };
+    let (before, now) = (models(["a", "b"], "1"), models(["c", "b"], "2"));
+    let found = compare(&before, &now);
+    let name = |made: &Made, index| made.graph.derivation(index).name().to_owned();
+    assert_eq!(found.found.len(), 1);
+    assert_eq!(name(&now, found.found[0].pair.new), "b");
+    assert_eq!(found.removed.iter().map(|index| name(&before, *index)).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(found.added.iter().map(|index| name(&now, *index)).collect::<Vec<_>>(), ["c"]);
+}
+
+#[test]
+fn of_several_sources_of_one_name_the_variable_tells_which_is_which() {
+    let models = |contents: [&str; 3]| {
+        let all = contents.iter().fold(model("app", &[]), |model, content| model.source("f", content));
+        make(&[all, model("top", &[0])])
+    };
+    for (number, old) in ["one", "two", "three", "four", "five"].iter().enumerate() {
+        let found = shown(&models([old, "x", "y"]), &models(["new", &format!("{number}x"), "y"]));
+        assert_eq!(found, one("app", &["source f true true", "source f true true"], 2));
+    }
+}
+
+#[test]
+fn structured_attributes_differ_by_being_there_by_kind_and_by_name() {
+    let with = |attributes: serde_json::Value, number: &str| {
+        let mut made = make(&[model("x", &[]).with("n", number).outputs(&["out", "dev"])]);
+        for says in made.contents.values_mut() {
+            let structured_attributes = attributes.as_object().cloned();
+            *says = Contents { structured_attributes, ..Contents::default() };
+        }
+        made.texts.clear();
+        made
+    };
+    let changes = |old, new| shown(&with(old, "1"), &with(new, "2")).remove(0).1;
+    let null = serde_json::Value::Null;
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    assert_eq!(changes(null, json("{}")), ["__structuredAttrs: nothing -> true"]);
+    assert_eq!(changes(json(r#"{"a":"1"}"#), json(r#"{"a":1}"#)), [r#"a: "1" -> 1"#]);
+    assert_eq!(changes(json(r#"{"dev":"x"}"#), json(r#"{"dev":"y"}"#)), ["dev: x -> y"]);
+    let both = changes(json(r#"{"a":{"b":"1"},"a.b":"2"}"#), json(r#"{"a":{"b":"2"},"a.b":"1"}"#));
+    assert_eq!(both, [r#""a.b": 2 -> 1"#, "a.b: 1 -> 2"]);
+}
+
+#[test]
 fn structured_attributes_are_compared_by_their_members() {
     let attributes = |flag| serde_json::json!({ "env": { "flags": ["-a", flag] }, "name": "x" });
     let contents = |flag| Contents {
@@ -305,7 +385,7 @@ fn structured_attributes_are_compared_by_their_members() {
         }
         made.texts.clear();
     }
-    assert_eq!(shown(&old, &new), one("x", &["env.flags[1]: -b -> -c"], 1));
+    assert_eq!(shown(&old, &new), one("x", &[r#"env.flags: [ "-a" "-b" ] -> [ "-a" "-c" ]"#], 1));
 }
 
 #[test]
@@ -360,10 +440,56 @@ proptest! {
             (0..inputs.len()).filter(|number| needed[*number] && changed[*number]).map(|number| format!("n{number}")).collect();
         expected.sort_unstable();
         prop_assert_eq!(named, expected);
-        prop_assert_eq!(found.rebuilds, is_rebuilt.iter().filter(|is_rebuilt| **is_rebuilt).count());
+        let expected = (0..inputs.len()).filter(|number| needed[*number] && is_rebuilt[*number]).count();
+        prop_assert_eq!(found.rebuilds, expected);
         for difference in &found.found {
             prop_assert!(difference.rebuilds >= 1 && difference.rebuilds <= found.rebuilds);
             prop_assert_eq!(difference.changes.len(), 1);
         }
+    }
+
+    /// Whatever changes, edges and names too: what is rebuilt goes back to something that is named.
+    #[test]
+    fn nothing_is_rebuilt_without_a_reason(
+        old in prop::collection::vec((0usize..3, 0usize..2, prop::collection::vec(any::<prop::sample::Index>(), 0..3)), 1..14),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..3, 0usize..2, prop::collection::vec(any::<prop::sample::Index>(), 0..3)), 0..4),
+    ) {
+        let models = |all: &[(usize, usize, Vec<prop::sample::Index>)]| {
+            let models: Vec<Model> = all.iter().enumerate().map(|(number, (name, flags, needs))| {
+                let mut inputs: Vec<usize> =
+                    if number == 0 { Vec::new() } else { needs.iter().map(|need| need.index(number)).collect() };
+                // What is above is needed by the next, so that all of it is in the graph.
+                inputs.extend(number.checked_sub(1));
+                inputs.sort_unstable();
+                inputs.dedup();
+                model(&format!("n{name}"), &inputs).with("flags", &flags.to_string())
+            }).collect();
+            make(&models)
+        };
+        let mut new = old.clone();
+        for (place, name, flags, needs) in edits {
+            let place = place.index(new.len());
+            new[place] = (name, flags, needs);
+        }
+        let (old, new) = (models(&old), models(&new));
+        let found = compare(&old, &new);
+        let (mut explained, graph) = (HashSet::new(), &new.graph);
+        for difference in &found.found {
+            explained.extend(graph.all_dependents(&[difference.pair.new]));
+            for change in &difference.changes {
+                if let Change::InputAdded { input, .. } = change {
+                    explained.extend(graph.all_dependencies(&[*input]));
+                }
+            }
+        }
+        let kept = kept(graph, &old.graph);
+        let (mut open, mut seen) = (new.root.clone(), HashSet::new());
+        while let Some(index) = open.pop() {
+            if !kept[index.position()] && seen.insert(index) {
+                prop_assert!(explained.contains(&index), "{} is rebuilt for no reason", graph.derivation(index).name());
+                open.extend(graph.dependencies(index));
+            }
+        }
+        prop_assert_eq!(found.rebuilds, seen.len());
     }
 }

@@ -285,7 +285,7 @@ mod tests {
             saved
                 .contents
                 .values()
-                .filter(|contents| contents.env.get("odd").is_some_and(|odd| odd == "\u{fffd}\n"))
+                .filter(|contents| contents.env.get("odd").is_some_and(|odd| odd == "\\xff\n"))
                 .count(),
             50
         );
