@@ -263,7 +263,10 @@ fn long_and_hostile_values_are_shortened_and_made_visible() {
     assert!(!outcome.stdout.contains('\u{1b}') && !outcome.stdout.contains('\u{7}'), "{outcome}");
     let structured =
         |flag: &str| instantiate(&format!("__structuredAttrs = true; flags = [ \"-a\" \"{flag}\" ];"));
-    project.run(&[&structured("-b"), &structured("-c")]).expect(1).says(&[r#"flags: [ "-a" [-"-b"-]{+"-c"+} ]"#]);
+    project
+        .run(&[&structured("-b"), &structured("-c")])
+        .expect(1)
+        .says(&[r#"flags: [ "-a" [-"-b"-]{+"-c"+} ]"#]);
 }
 
 #[test]

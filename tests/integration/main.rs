@@ -19,6 +19,7 @@ mod bad_input;
 mod damage;
 mod dev_shell;
 mod diff;
+mod diff_kinds;
 mod fetch_back;
 mod flake;
 mod graph;
