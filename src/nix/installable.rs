@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nix_derivation::StorePath;
 
-use super::program::EvaluationArguments;
+use super::arguments::EvaluationArguments;
 use super::store::Store;
 use crate::text::Printable;
 

@@ -3,6 +3,7 @@
 //! Nothing here links Nix's libraries. The program is run for what only it can say (evaluation, settings); the store
 //! database and `.drv` files, whose formats are stable, are read directly.
 
+mod arguments;
 mod command_line;
 mod database;
 mod derivation;
@@ -16,13 +17,14 @@ mod settings;
 mod store;
 mod target;
 
+pub use arguments::EvaluationArguments;
 pub use derivation::DerivationError;
 pub use derivation_files::{DerivationFiles, LoadedGraph};
 pub use flake::{
     DevShell, Flake, FlakeOutputs, Source as FlakeSource, SourceKind, flakes_of, is_whole_flake, revision,
 };
 pub use installable::{Installable, InstallableError, Outputs};
-pub use program::{EvaluationArguments, Implementation, Nix, NixError, Version};
+pub use program::{Implementation, Nix, NixError, Version};
 pub use resolver::{ResolveError, Resolver};
 pub use settings::{Settings, SubstitutionSettings, TrustSettings};
 pub use store::{Source, Store, StoreError};

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use nix_derivation::StorePath;
 
+use super::arguments::EvaluationArguments;
 use super::command_line;
 use super::derivation::{self, DerivationError, OutputPaths};
 use super::installable::{Installable, InstallableError, Outputs};
 use super::path_info::{self, Entry};
-use super::program::{EvaluationArguments, Nix, NixError, Version};
+use super::program::{Nix, NixError, Version};
 use super::store::{Store, StoreError};
 
 /// From this version on Nix itself understands `^` everywhere.

@@ -6,8 +6,9 @@ use nix_derivation::StoreDir;
 use nix_narinfo::TrustedPublicKey;
 use serde_json::Value;
 
+use super::arguments::EvaluationArguments;
 use super::command_line;
-use super::program::{EvaluationArguments, Nix, NixError, Version};
+use super::program::{Nix, NixError, Version};
 
 /// From this version on the command is called `nix config show`.
 const CONFIG_SHOW: Version = Version { major: 2, minor: 20 };

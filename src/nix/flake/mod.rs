@@ -9,8 +9,9 @@ use nix_derivation::StorePath;
 use serde_json::Value;
 
 use self::lock::Lock;
+use super::arguments::EvaluationArguments;
 use super::installable::Installable;
-use super::program::{EvaluationArguments, NixError};
+use super::program::NixError;
 use super::store::Store;
 use crate::text::Printable;
 
