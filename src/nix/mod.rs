@@ -21,7 +21,7 @@ pub use arguments::EvaluationArguments;
 pub use derivation::DerivationError;
 pub use derivation_files::{DerivationFiles, LoadedGraph};
 pub use flake::{
-    DevShell, Flake, FlakeOutputs, Source as FlakeSource, SourceKind, flakes_of, is_whole_flake, revision,
+    DevShell, Flake, FlakeOutputs, FlakeSource, SourceKind, flakes_of, is_whole_flake, revision,
 };
 pub use installable::{Installable, InstallableError, Outputs};
 pub use program::{Implementation, Nix, NixError, Version};

@@ -2,11 +2,8 @@
 //!
 //! Format: "Lock files" in the Nix manual, `nix flake`. What each kind of reference consists of: "Types" there.
 
-use std::net::IpAddr;
-
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
-use url::{Host, Url};
 
 /// How many `follows` lead from one input to another before it is a circle.
 const FOLLOWS: usize = 64;
@@ -83,7 +80,8 @@ impl<'a> Node<'a> {
         self.value.get("flake") != Some(&Value::Bool(false))
     }
 
-    fn locked(self, name: &str) -> Option<&'a str> {
+    /// A member of what it is locked to.
+    pub(super) fn locked(self, name: &str) -> Option<&'a str> {
         self.value.get("locked")?.get(name)?.as_str()
     }
 
@@ -132,18 +130,6 @@ impl<'a> Node<'a> {
         }
         Some(reference)
     }
-
-    /// Whether everybody can fetch it from where it is locked to, as far as its URL tells: a server with a public name, and
-    /// no login.
-    pub(super) fn is_public(self) -> bool {
-        match self.kind() {
-            "github" | "gitlab" | "sourcehut" => self.locked("host").is_none_or(is_public_name),
-            "git" | "hg" | "tarball" | "file" => {
-                self.locked("url").and_then(|url| Url::parse(url).ok()).is_some_and(|url| is_public_url(&url))
-            }
-            _ => false,
-        }
-    }
 }
 
 /// What cannot stand in a URL's path as it is (RFC 3986, section 3.3). No more than that is encoded: versions of Nix before
@@ -168,74 +154,23 @@ const IN_PATH: AsciiSet = NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'@');
 
-fn is_public_url(url: &Url) -> bool {
-    let is_open = matches!(url.scheme(), "https" | "http" | "git");
-    let is_anonymous = url.username().is_empty() && url.password().is_none();
-    is_open
-        && is_anonymous
-        && match url.host() {
-            Some(Host::Domain(name)) => is_public_name(name),
-            Some(Host::Ipv4(address)) => is_public_address(address.into()),
-            Some(Host::Ipv6(address)) => is_public_address(address.into()),
-            None => false,
-        }
-}
-
-/// Whether a name can be one of the public Internet. (What is reserved: RFC 6761, RFC 6762, RFC 8375, and ICANN's `.internal`.)
-fn is_public_name(name: &str) -> bool {
-    let name = name.trim_end_matches('.').to_ascii_lowercase();
-    // Of other schemes than HTTP the URL's host is not parsed.
-    if let Ok(address) = name.trim_matches(['[', ']']).parse() {
-        return is_public_address(address);
-    }
-    let reserved =
-        ["localhost", "local", "internal", "home.arpa", "lan", "corp", "home", "intranet", "test", "invalid"];
-    let is_reserved =
-        |end: &str| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    name.contains('.') && !reserved.iter().any(|end| is_reserved(end))
-}
-
-fn is_public_address(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            !(v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast()
-                // 100.64.0.0/10, between a provider and its customers.
-                || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64))
-        }
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_public_address(v4.into()),
-            None => {
-                !(v6.is_loopback()
-                    || v6.is_unique_local()
-                    || v6.is_unicast_link_local()
-                    || v6.is_unspecified())
-            }
-        },
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn lock(nodes: &Value) -> Lock {
+    pub(in crate::nix::flake) fn lock(nodes: &Value) -> Lock {
         Lock::new(json!({ "root": "root", "nodes": nodes })).expect("a lock")
     }
 
-    fn locked(attributes: &Value) -> Lock {
+    pub(in crate::nix::flake) fn locked(attributes: &Value) -> Lock {
         lock(&json!({ "root": { "inputs": { "x": "x" } }, "x": { "locked": attributes } }))
     }
 
     fn reference(attributes: &Value) -> Option<String> {
         let lock = locked(attributes);
         lock.input(lock.root()?, "x")?.reference()
-    }
-
-    fn is_public(attributes: &Value) -> bool {
-        let lock = locked(attributes);
-        lock.root().and_then(|root| lock.input(root, "x")).expect("an input").is_public()
     }
 
     #[test]
@@ -288,38 +223,5 @@ mod tests {
         assert_eq!(reference(&json!({ "type": "path", "path": "./sub" })), None);
         assert_eq!(reference(&json!({ "type": "github", "owner": "NixOS" })), None);
         assert_eq!(reference(&json!({})), None);
-    }
-
-    #[test]
-    fn only_what_everybody_can_fetch_is_public() {
-        let git = |url: &str| is_public(&json!({ "type": "git", "url": url }));
-        for url in ["https://example.org/r", "http://8.8.8.8/r", "git://example.org/r"] {
-            assert!(git(url), "{url}");
-        }
-        let private = [
-            "ssh://git@github.com/a/b",
-            "file:///home/me/r",
-            "https://me:secret@example.org/r",
-            "https://token@example.org/r",
-            "https://git.corp/r",
-            "https://git.example.internal/r",
-            "https://host/r",
-            "https://localhost/r",
-            "git://localhost/r",
-            "git://127.0.0.1/r",
-            "http://10.1.2.3/r",
-            "http://100.64.1.1/r",
-            "https://[::1]/r",
-            "https://[fd00::1]/r",
-            "https://[::ffff:192.168.0.1]/r",
-            "not a url",
-        ];
-        for url in private {
-            assert!(!git(url), "{url}");
-        }
-        assert!(is_public(&json!({ "type": "github", "owner": "NixOS", "repo": "nixpkgs" })));
-        assert!(!is_public(&json!({ "type": "github", "owner": "a", "repo": "b", "host": "git.corp" })));
-        assert!(!is_public(&json!({ "type": "path", "path": "/a" })));
-        assert!(!is_public(&json!({ "type": "something new" })));
     }
 }

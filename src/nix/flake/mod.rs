@@ -3,6 +3,7 @@
 mod dev_shell;
 mod lock;
 mod outputs;
+mod public;
 mod sources;
 
 use nix_derivation::StorePath;
@@ -17,7 +18,7 @@ use crate::text::Printable;
 
 pub use dev_shell::DevShell;
 pub use outputs::FlakeOutputs;
-pub use sources::{Source, SourceKind, is_whole_flake};
+pub use sources::{FlakeSource, SourceKind};
 
 /// A flake as Nix sees it: where it is in the store, and what it is locked to.
 #[derive(Debug)]
@@ -108,6 +109,11 @@ pub async fn revision(
 fn split_reference(text: &str) -> (&str, &str) {
     let (flake, attribute) = text.split_once('#').unwrap_or((text, ""));
     (if flake.is_empty() { "." } else { flake }, attribute)
+}
+
+/// Whether an expression names a flake as a whole, and not an attribute of it.
+pub fn is_whole_flake(text: &str) -> bool {
+    split_reference(text).1.is_empty()
 }
 
 /// Whether Nix failed because a flake has no such attribute.

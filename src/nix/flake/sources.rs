@@ -5,8 +5,9 @@ use std::fmt;
 use nix_derivation::StorePath;
 use serde_json::Value;
 
+use super::Flake;
 use super::lock::Node;
-use super::{Flake, split_reference};
+use super::public::is_public;
 use crate::nix::program::NixError;
 use crate::nix::resolver::{ResolveError, Resolver, command, shown};
 
@@ -46,7 +47,7 @@ impl fmt::Display for SourceKind {
 
 /// A source in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct FlakeSource {
     /// Its path.
     pub path: StorePath,
     /// What it is.
@@ -55,8 +56,8 @@ pub struct Source {
 
 impl Flake {
     /// The flake's own source.
-    pub fn own_source(&self) -> Option<Source> {
-        self.source.clone().map(|path| Source { path, kind: SourceKind::Flake })
+    pub fn own_source(&self) -> Option<FlakeSource> {
+        self.source.clone().map(|path| FlakeSource { path, kind: SourceKind::Flake })
     }
 
     /// The sources of its inputs and of theirs, valid or not. Nothing is fetched.
@@ -64,7 +65,7 @@ impl Flake {
     /// # Errors
     ///
     /// When Nix does not say where they are.
-    pub async fn input_sources(&self, resolver: &Resolver<'_>) -> Result<Vec<Source>, ResolveError> {
+    pub async fn input_sources(&self, resolver: &Resolver<'_>) -> Result<Vec<FlakeSource>, ResolveError> {
         let words = self.archive(resolver, &["--json", "--dry-run"]);
         let text = resolver.nix().run(&words).await?;
         let unexpected =
@@ -107,7 +108,7 @@ impl Flake {
         above: &mut Vec<Node<'a>>,
         prefix: &str,
         resolver: &Resolver<'_>,
-        found: &mut Vec<Source>,
+        found: &mut Vec<FlakeSource>,
     ) -> Result<(), String> {
         if above.len() > DEPTH {
             return Err(format!("inputs of inputs go deeper than {DEPTH}"));
@@ -120,12 +121,12 @@ impl Flake {
             // A directory inside of the flake that names it has no path of its own.
             if let Some(path) = input.get("path").and_then(Value::as_str) {
                 let path = resolver.store.parse(path).ok_or_else(|| format!("{path:?} is no store path"))?;
-                let kind = if node.is_public() {
+                let kind = if is_public(node) {
                     SourceKind::PublicInput
                 } else {
                     SourceKind::PrivateInput { name: name_from_root.clone(), kind: node.kind().to_owned() }
                 };
-                let source = Source { path, kind };
+                let source = FlakeSource { path, kind };
                 if !found.contains(&source) {
                     found.push(source);
                 }
@@ -142,7 +143,7 @@ impl Flake {
 
     /// Whether some input, or one of theirs, cannot be fetched by everybody.
     pub fn has_private_inputs(&self) -> bool {
-        self.lock.inputs().any(|node| !node.is_public())
+        self.lock.inputs().any(|node| !is_public(node))
     }
 
     /// Where `nix develop` takes bash from: the flake's input `nixpkgs`, as it is locked.
@@ -150,9 +151,4 @@ impl Flake {
         let node = self.lock.input(self.lock.root()?, "nixpkgs")?;
         if node.is_flake() { node.reference() } else { None }
     }
-}
-
-/// Whether an expression names a flake as a whole, and not an attribute of it.
-pub fn is_whole_flake(text: &str) -> bool {
-    split_reference(text).1.is_empty()
 }
