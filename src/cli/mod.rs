@@ -217,9 +217,7 @@ fn watch_signals(printer: Printer) -> watch::Receiver<bool> {
             if sender.send_replace(true) {
                 std::process::exit(ExitStatus::Interrupted.code().into());
             }
-            printer.line(
-                "stopping: what is being sent has a few seconds to get there; once more to quit at once",
-            );
+            printer.line("stopping: what is under way has a few seconds to end; once more to quit at once");
         }
     });
     receiver

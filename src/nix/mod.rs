@@ -4,6 +4,7 @@
 //! database and `.drv` files, whose formats are stable, are read directly.
 
 mod arguments;
+mod child;
 mod command_line;
 mod database;
 mod derivation;

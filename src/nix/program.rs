@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use super::child::Running;
 use super::command_line;
 use crate::text::{Printable, duration, printable_lines};
 
@@ -123,10 +124,11 @@ impl Nix {
     /// When there is none, it is not Nix, or it is older than 2.8.
     pub async fn find() -> Result<Self, NixError> {
         let program = which::which("nix").map_err(|_| NixError::Missing)?;
-        let asked = Command::new(&program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = within(PATIENCE, "nix --version", asked)
-            .await?
-            .map_err(|source| NixError::Start { program: program.clone(), source })?;
+        let start = |source| NixError::Start { program: program.clone(), source };
+        let mut command = Command::new(&program);
+        command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let asked = Running::start(&mut command).map_err(start)?.output();
+        let output = within(PATIENCE, "nix --version", asked).await?.map_err(start)?;
         if !output.status.success() {
             let command = format!("{} --version", program.display());
             return Err(NixError::Failed { command, message: last_words(&output.stderr, output.status) });
@@ -230,17 +232,12 @@ impl Nix {
         stderr: Stdio,
     ) -> Result<String, NixError> {
         tracing::debug!(command = %shown, "running");
-        let output = Command::new(program)
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|source| NixError::Start { program: program.clone(), source })?
-            .wait_with_output()
-            .await
-            .map_err(|source| NixError::Start { program: program.clone(), source })?;
+        let start = |source| NixError::Start { program: program.clone(), source };
+        let mut command = Command::new(program);
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        // Every future that asks Nix something would hold what this one holds.
+        let ended = Box::pin(Running::start(&mut command).map_err(start)?.output());
+        let output = ended.await.map_err(start)?;
         if output.status.success() {
             return String::from_utf8(output.stdout)
                 .map_err(|_| NixError::Unexpected { command: shown, reason: "it is not UTF-8".to_owned() });
@@ -249,7 +246,7 @@ impl Nix {
     }
 }
 
-/// The outcome of work that must end within a time; dropped, it kills the process that it waits for.
+/// The outcome of work that must end within a time; given up, it ends the process that it waits for.
 async fn within<T>(limit: Duration, command: &str, work: impl Future<Output = T>) -> Result<T, NixError> {
     tokio::time::timeout(limit, work)
         .await
@@ -316,21 +313,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_does_not_end_is_given_up_and_killed() {
-        let mut sleep = Command::new("sleep");
-        sleep.arg("1000").kill_on_drop(true);
-        let mut child = sleep.spawn().expect("sleep");
-        let id = child.id().expect("it runs");
-        let work = async move { child.wait().await };
-        let error = within(Duration::from_millis(50), "sleep 1000", work).await.expect_err("too long");
+    async fn a_program_that_does_not_end_is_given_up_and_ended() {
+        let sleep = Running::start(Command::new("sleep").arg("1000")).expect("sleep");
+        let id = sleep.id().expect("it runs");
+        let error =
+            within(Duration::from_millis(50), "sleep 1000", sleep.output()).await.expect_err("too long");
         assert_eq!(error.to_string(), "`sleep 1000` did not end within 0.1 s");
-        // Killed, it is a zombie until somebody waits for it, or gone.
-        let lives = || {
-            let state = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-            !(state.is_empty() || state.contains(") Z") || state.contains(") X"))
-        };
-        while lives() {
-            tokio::task::yield_now().await;
-        }
+        assert!(!Path::new(&format!("/proc/{id}")).exists());
     }
 }

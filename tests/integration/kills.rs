@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::support::faults::{Answer, Hook, Kind, Rule};
 use crate::support::nginx::Nginx;
-use crate::support::nix::a_nix;
+use crate::support::nix::{Store, a_nix, with_every_nix};
 use crate::support::outcome::{Outcome, count};
 use crate::support::program::{Handle, PROGRAM, Run, Running};
 use crate::support::project;
@@ -298,4 +298,36 @@ fn interrupted_twice_it_quits_at_once() {
     running.signal(Signal::INT);
     running.wait().expect(130);
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn interrupted_while_nix_builds_it_leaves_nothing_running() {
+    with_every_nix(|nix| {
+        let store = Store::new(nix);
+        let file = store.scratch.join("builder");
+        // The builder waits for a child of its own, as make does for a compiler.
+        let script = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait", file.display());
+        let expression = format!(
+            "derivation {{ name = \"slow\"; system = \"{}-linux\"; builder = \"/bin/sh\"; PATH = \"/usr/bin:/bin\"; \
+             args = [ \"-c\" \"{script}\" ]; }}",
+            std::env::consts::ARCH
+        );
+        let push = Run::push(&store).args(["--impure", "--build", "--expr", &expression, "--to", "./cache"]);
+        let running = push.spawn();
+        while !file.exists() && !running.has_ended() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        running.signal(Signal::TERM);
+        let outcome = running.wait().expect(130);
+        // Nothing is being sent that could get anywhere.
+        assert!(!outcome.stderr().contains("sent"), "{outcome}");
+        let child = std::fs::read_to_string(&file).unwrap();
+        let is_running = || std::fs::read_to_string(format!("/proc/{}/comm", child.trim())).is_ok();
+        // Nix kills it before it ends itself, and somebody must still wait for it.
+        let ended = Instant::now();
+        while is_running() {
+            assert!(ended.elapsed() < Duration::from_secs(5), "the builder's child lives on\n{outcome}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
 }
