@@ -277,24 +277,40 @@ fn shown_words(program: &str, words: &[OsString]) -> String {
 }
 
 /// The part of Nix's messages that says what is wrong: from the first `error:` on, without the noise before it.
+///
+/// Where that is a long trace of what was evaluated, it ends with the error itself, which is kept before the trace is.
 fn last_words(stderr: &[u8], status: std::process::ExitStatus) -> String {
+    const LINES: usize = 12;
+    const LINES_OF_TRACE: usize = 3;
     let kept = &stderr[stderr.len().saturating_sub(STDERR_KEPT)..];
     let text = printable_lines(&String::from_utf8_lossy(kept));
     // Nix warns of what it tries again in the same words.
-    let is_error = |line: &&str| line.starts_with("error:");
-    let first = text.lines().position(|line| is_error(&line)).unwrap_or_default();
-    let message: Vec<&str> = text
-        .lines()
-        .skip(first)
-        .map(|line| line.trim_start_matches("error:").trim())
-        .filter(|line| !line.is_empty())
-        .take(12)
-        .collect();
+    let first = text.lines().position(|line| line.starts_with("error:")).unwrap_or_default();
+    let lines = text.lines().skip(first).map(str::trim);
+    let without_label = |line: &str| line.trim_start_matches("error:").trim().to_owned();
+    let mut innermost = 0;
+    let mut message: Vec<String> = Vec::new();
+    for line in lines {
+        let words = without_label(line);
+        if words.is_empty() {
+            continue;
+        }
+        if line.starts_with("error:") {
+            innermost = message.len();
+        }
+        message.push(words);
+    }
+    if innermost >= LINES {
+        message.splice(LINES_OF_TRACE..innermost, ["…".to_owned()]);
+    }
+    message.truncate(LINES);
     if message.is_empty() { status.to_string() } else { message.join("\n  ") }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
     use super::*;
 
     fn version(text: &str) -> Option<(Implementation, u32, u32)> {
@@ -310,6 +326,28 @@ mod tests {
         assert_eq!(version("hello"), None);
         assert_eq!(version(""), None);
         assert_eq!(version("nix (Nix) x.y"), None);
+    }
+
+    #[test]
+    fn of_a_long_trace_the_error_at_its_end_is_kept() {
+        let trace = "       … while evaluating x\n".repeat(40);
+        let failed = std::process::ExitStatus::from_raw(256);
+        let said = |text: &str| last_words(text.as_bytes(), failed);
+        let long = said(&format!("warning: x\nerror:\n{trace}\n       error: cannot fetch\n       it\n"));
+        assert_eq!(
+            long.lines().map(str::trim).collect::<Vec<_>>(),
+            [
+                "… while evaluating x",
+                "… while evaluating x",
+                "… while evaluating x",
+                "…",
+                "cannot fetch",
+                "it"
+            ]
+        );
+        assert_eq!(said("error: a\n"), "a");
+        assert_eq!(said(&format!("error: a\n{trace}")).lines().count(), 12);
+        assert_eq!(said(""), failed.to_string());
     }
 
     #[tokio::test]
