@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::cache::{assert_closed, has, hash_part, nix32, read};
 use crate::support::faults::{Answer, Kind, Rule};
@@ -152,6 +152,28 @@ fn nix_fetches_from_a_good_cache_and_not_without_the_key() {
         store.fetch(&url, Some(&key), &[&top]);
         assert_eq!(store.closure(&[&top]), closure);
         assert_eq!(store.content_hashes(&closure), before);
+    });
+}
+
+#[test]
+fn nix_asks_no_other_machine_and_no_registry_on_the_network() {
+    with_every_nix(|nix| {
+        let store = Store::new(nix);
+        // The first address is one of documentation: without the proxy, Nix would wait there for minutes.
+        for (words, says) in [
+            (
+                ["eval", "--impure", "--expr", "builtins.fetchurl https://192.0.2.1/file"],
+                "unable to download",
+            ),
+            (["flake", "metadata", "--json", "nixpkgs"], "cannot find flake 'flake:nixpkgs'"),
+        ] {
+            let started = Instant::now();
+            let output =
+                store.try_run("nix", &[&words[..], &["--option", "download-attempts", "1"]].concat());
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && stderr.contains(says), "{words:?}: {stderr}");
+            assert!(started.elapsed() < Duration::from_secs(20), "{words:?}: {:?}", started.elapsed());
+        }
     });
 }
 

@@ -94,6 +94,8 @@ impl Store {
         let settings = BTreeMap::from([
             ("build-users-group", String::new()),
             ("experimental-features", "nix-command flakes".into()),
+            // Empty to every version. (Nix 2.8 refuses an empty value as soon as it needs the registry.)
+            ("flake-registry", "/nonexistent/registry.json".into()),
             // What a power cut leaves of a test's store matters to nobody.
             ("fsync-metadata", "false".into()),
             ("sandbox", "false".into()),
@@ -141,6 +143,8 @@ impl Store {
             ("XDG_DATA_HOME", at("home/.local/share")),
             ("XDG_STATE_HOME", at("home/.local/state")),
             ("LC_ALL", "C.UTF-8".into()),
+            // Nobody is there. What is fetched from elsewhere than this machine fails at once, with a network and without.
+            ("https_proxy", "http://127.0.0.1:1".into()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()
