@@ -17,7 +17,7 @@ use crate::net::HttpError;
 use crate::nix::{DerivationError, NixError, ResolveError, StoreError};
 use crate::plan::FilterError;
 use crate::push::{Failure, PackError};
-use crate::text::{some, without_user_info};
+use crate::text::{some, without_secrets};
 
 /// How a command ended. The numbers are API: scripts count on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,7 +288,7 @@ impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         let hint = match &error {
             StoreError::NotLocal(store) => {
-                let store = without_user_info(store);
+                let store = without_secrets(store);
                 Some(format!("copy the closure here first: `nix copy --from '{store}' INSTALLABLE`"))
             }
             StoreError::NotValid { path } => Some(format!("fetch or build it: `nix-store --realise {path}`")),

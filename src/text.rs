@@ -13,8 +13,8 @@ const LONGEST: usize = 400;
 /// How many names of many stand on a line.
 const NAMES: usize = 6;
 
-/// Foreign text, shown on one line with control characters made visible, its length bounded, and no user information in
-/// its URLs ([`without_user_info`]).
+/// Foreign text, shown on one line with control characters made visible, its length bounded, and no secrets in its URLs
+/// ([`without_secrets`]).
 ///
 /// Line breaks become ` ⏎ `, other control characters and the bidirectional overrides (which can make a line read as
 /// something else than what it is) become `\u{…}`.
@@ -28,7 +28,7 @@ pub struct Printable<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = without_user_info(self.0.trim());
+        let text = without_secrets(self.0.trim());
         for (shown, character) in text.chars().enumerate() {
             if shown == LONGEST {
                 return formatter.write_str("…");
@@ -53,33 +53,95 @@ fn is_hidden(character: char) -> bool {
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Text with the user information of every URL in it replaced: `https://…@host/`.
+/// What Nix itself writes into the query of a flake reference; nothing of it is a secret ("Types" in the Nix manual, `nix flake`).
+const NIX_PARAMETERS: [&str; 11] = [
+    "allRefs",
+    "dir",
+    "host",
+    "lastModified",
+    "lfs",
+    "narHash",
+    "ref",
+    "rev",
+    "revCount",
+    "shallow",
+    "submodules",
+];
+
+/// Whether a parameter in the query of a flake reference is Nix's own. What servers call a token has any name.
+pub fn is_nix_parameter(name: &str) -> bool {
+    NIX_PARAMETERS.contains(&name)
+}
+
+/// Text with what may be secret in every URL in it replaced: user information, and what a query says other than to Nix
+/// ([`is_nix_parameter`]).
 ///
 /// Works on what does not parse as well, because that is what errors show: what looks like a user name or password before an
 /// `@` is replaced also where the `/` in it or a wrong port would make something else of it.
 ///
 /// ```
-/// use cache_helper::text::without_user_info;
-/// assert_eq!(without_user_info("see https://me:secret@host:99999/x"), "see https://…@host:99999/x");
+/// use cache_helper::text::without_secrets;
+/// assert_eq!(without_secrets("see https://me:secret@host:99999/x"), "see https://…@host:99999/x");
+/// assert_eq!(without_secrets("'https://host/x?dir=a&token=secret'"), "'https://host/x?dir=a&token=…'");
 /// ```
-pub fn without_user_info(text: &str) -> Cow<'_, str> {
-    if !(text.contains("://") && text.contains('@')) {
+pub fn without_secrets(text: &str) -> Cow<'_, str> {
+    if !(text.contains("://") && text.contains(['@', '?'])) {
         return Cow::Borrowed(text);
     }
+    // Not the other way round: a password may have a question mark.
+    Cow::Owned(without_queries(&without_user_info(text)))
+}
+
+fn without_user_info(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    // How far it was copied, and where the word ends that is being read: a text may be full of what looks like URLs.
+    let (mut copied, mut end) = (0, 0);
+    while let Some(place) = text[copied..].find("://") {
+        let start = copied + place + 3;
+        if start > end {
+            end = start + end_of_url(&text[start..]);
+        }
+        shown.push_str(&text[copied..start]);
+        let hidden = user_info(&text[start..end.max(start)]);
+        if hidden > 0 {
+            shown.push('…');
+        }
+        copied = start + hidden;
+    }
+    shown + &text[copied..]
+}
+
+fn without_queries(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(place) = rest.find("://") {
         let (before, url) = rest.split_at(place + 3);
+        let (url, after) = url.split_at(end_of_url(url));
         shown.push_str(before);
-        let end = url.find(|c: char| c.is_whitespace() || "'\"`<>".contains(c)).unwrap_or(url.len());
-        let hidden = user_info(&url[..end]);
-        if hidden > 0 {
-            shown.push('…');
-        }
-        rest = &url[hidden..];
+        shown.push_str(&without_query_values(url));
+        rest = after;
     }
-    shown.push_str(rest);
-    Cow::Owned(shown)
+    shown + rest
+}
+
+/// Where a URL ends that stands in a text.
+fn end_of_url(url: &str) -> usize {
+    url.find(|c: char| c.is_whitespace() || "'\"`<>".contains(c)).unwrap_or(url.len())
+}
+
+/// A URL or flake reference without what its query says other than to Nix.
+pub fn without_query_values(url: &str) -> Cow<'_, str> {
+    let Some((before, after)) = url.split_once('?') else { return Cow::Borrowed(url) };
+    let (query, fragment) = after.split_at(after.find('#').unwrap_or(after.len()));
+    let shown: Vec<String> = query
+        .split('&')
+        .map(|parameter| match parameter.split_once('=') {
+            Some((name, _)) if !is_nix_parameter(name) => format!("{name}=…"),
+            None if !(parameter.is_empty() || is_nix_parameter(parameter)) => "…".to_owned(),
+            _ => parameter.to_owned(),
+        })
+        .collect();
+    Cow::Owned(format!("{before}?{}{fragment}", shown.join("&")))
 }
 
 /// How many bytes of what follows `://` are user information.
@@ -101,7 +163,7 @@ fn user_info(url: &str) -> usize {
 /// For the output of a child process, where the lines are the message.
 pub fn printable_lines(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
-    for line in without_user_info(&without_colours(text)).lines() {
+    for line in without_secrets(&without_colours(text)).lines() {
         if !clean.is_empty() {
             clean.push('\n');
         }
@@ -223,8 +285,30 @@ mod tests {
             "nixpkgs#a@b",
             "https://host/@",
         ] {
-            assert_eq!(without_user_info(harmless), harmless);
+            assert_eq!(without_secrets(harmless), harmless);
         }
+    }
+
+    #[test]
+    fn of_a_query_only_what_is_said_to_nix_is_shown() {
+        let cases = [
+            ("https://h/x?token=sesame", "https://h/x?token=…"),
+            ("git+https://h/x?ref=a&token=sesame&dir=b#c", "git+https://h/x?ref=a&token=…&dir=b#c"),
+            ("'http://h/x?sesame' and http://h/?a=b", "'http://h/x?…' and http://h/?a=…"),
+            ("https://h/x?next=https://me:sesame@h/y?z=sesame", "https://h/x?next=…"),
+            ("https://me:sesame@h/x?token=sesame", "https://…@h/x?token=…"),
+            (
+                "https://h/x?narHash=sha256-a%3D&lastModified=1",
+                "https://h/x?narHash=sha256-a%3D&lastModified=1",
+            ),
+            ("what? a://b", "what? a://b"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(without_secrets(text), expected);
+        }
+        assert_eq!(without_query_values("github:a/b?token=sesame&dir=c"), "github:a/b?token=…&dir=c");
+        // However often the beginning of a URL stands there.
+        assert!(without_secrets(&"://?@".repeat(100_000)).starts_with("://?"));
     }
 
     #[test]

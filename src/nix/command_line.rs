@@ -1,12 +1,14 @@
 //! Commands as they are shown: as they could be typed, and without secrets.
 
-use crate::text::Printable;
+use std::borrow::Cow;
+
+use crate::text::{Printable, without_query_values};
 
 /// What stands for something that is not shown.
 const HIDDEN: &str = "…";
 
-/// A command as it could be typed, for messages: words with spaces quoted, and neither user information in URLs nor values
-/// of settings that hold secrets. What is run is another thing.
+/// A command as it could be typed, for messages: words with spaces quoted, and neither user information in URLs, nor what their
+/// queries say other than to Nix, nor values of settings that hold secrets. What is run is another thing.
 pub(super) fn shown(program: &str, words: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let mut shown = program.to_owned();
     let mut before: [String; 2] = Default::default();
@@ -16,12 +18,23 @@ pub(super) fn shown(program: &str, words: impl IntoIterator<Item = impl AsRef<st
         match word.split_once('=') {
             _ if is_secret_value(&before) => shown.push_str(HIDDEN),
             Some((name, _)) if is_secret_flag(name) => shown.push_str(&format!("{name}={HIDDEN}")),
-            _ => shown.push_str(&quoted(&Printable(word).to_string())),
+            _ => shown.push_str(&quoted(&Printable(&without_reference_secrets(word)).to_string())),
         }
         let [_, last] = before;
         before = [last, word.to_owned()];
     }
     shown
+}
+
+/// A word without the secrets of a flake reference that is no URL (`github:OWNER/NAME?…`); those of URLs [`Printable`] hides.
+fn without_reference_secrets(word: &str) -> Cow<'_, str> {
+    let is_scheme = |scheme: &str| {
+        !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+    };
+    match word.split_once(':') {
+        Some((scheme, _)) if is_scheme(scheme) && !word.contains("://") => without_query_values(word),
+        _ => Cow::Borrowed(word),
+    }
 }
 
 /// Whether the word after these two is the value of a setting that holds secrets: after `--option NAME` or `--NAME`.
@@ -69,6 +82,11 @@ mod tests {
                 "--option netrc-file /n --secret-key-files /k",
             ),
             (&["git+https://me:sesame@host/x"], "git+https://…@host/x"),
+            (
+                &["http://host/n.tar.gz?private_token=sesame&dir=a"],
+                "'http://host/n.tar.gz?private_token=…&dir=a'",
+            ),
+            (&["github:a/b?token=sesame#c"], "'github:a/b?token=…#c'"),
         ];
         for (words, expected) in cases {
             assert_eq!(shown("nix", words), format!("nix {expected}"));

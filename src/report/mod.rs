@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::text::without_user_info;
+use crate::text::without_secrets;
 
 /// The members that every JSON document of this program has.
 pub(crate) fn document(
@@ -19,7 +19,7 @@ pub(crate) fn document(
     warnings: &[String],
     started_at: SystemTime,
 ) -> Value {
-    let installables: Vec<_> = installables.iter().map(|text| without_user_info(text)).collect();
+    let installables: Vec<_> = installables.iter().map(|text| without_secrets(text)).collect();
     json!({
         "schema": format!("cache-helper/{command}/1"),
         "tool": { "name": "cache-helper", "version": env!("CARGO_PKG_VERSION") },
