@@ -11,7 +11,7 @@ use crate::jobs::LocalNixError;
 use crate::jobs::audit::AuditError;
 use crate::jobs::diff::DiffError;
 use crate::jobs::graph::GraphError;
-use crate::jobs::push_closure::{PushClosureError, TargetError};
+use crate::jobs::push_closure::{PushClosureError, ScopeError, TargetError};
 use crate::jobs::why::WhyError;
 use crate::net::HttpError;
 use crate::nix::{DerivationError, NixError, ResolveError, StoreError};
@@ -172,6 +172,7 @@ impl From<PushClosureError> for CommandError {
                 error.into()
             }
             PushClosureError::Resolve(error) => error.into(),
+            PushClosureError::Scope(error) => error.into(),
             PushClosureError::Interrupted => Self::new(ExitStatus::Interrupted, error),
         }
     }
@@ -313,7 +314,9 @@ impl From<ResolveError> for CommandError {
             ResolveError::UnknownOutput { .. } => {
                 Self::usage(&error).hinted("name one of those after `^`, or `^*` for all of them")
             }
-            ResolveError::NotValid { ref command, .. } | ResolveError::NoEnvironment { ref command, .. } => {
+            ResolveError::NotValid { ref command, .. }
+            | ResolveError::NotBuilt { ref command, .. }
+            | ResolveError::NoEnvironment { ref command, .. } => {
                 let hint = format!("build it with `{command}`, or add --build");
                 Self::new(ExitStatus::Impossible, &error).hinted(hint)
             }
@@ -324,6 +327,26 @@ impl From<ResolveError> for CommandError {
             ),
             ResolveError::Derivation(error) => error.into(),
         }
+    }
+}
+
+impl From<ScopeError> for CommandError {
+    fn from(error: ScopeError) -> Self {
+        let hint = match &error {
+            ScopeError::NoFlake { .. } => {
+                "name a flake, such as . or github:OWNER/NAME; store paths, links, and attributes of --file or --expr are in none"
+            }
+            ScopeError::NotAFlake(_) => "name the flake alone, or leave --flake-outputs out",
+            ScopeError::NoOutputs { .. } => "leave out what follows the `^`, and the `^`",
+            ScopeError::NotAShell { .. } => {
+                "name the shell as for `nix develop`, such as .#dev, or its .drv file; without --dev-shell a path is pushed as it is"
+            }
+            ScopeError::NothingOffered { .. } => {
+                return Self::new(ExitStatus::Impossible, error)
+                    .hinted("name another flake, or with --system another system");
+            }
+        };
+        Self::usage(error).hinted(hint)
     }
 }
 

@@ -18,12 +18,17 @@ pub(super) fn shown(program: &str, words: impl IntoIterator<Item = impl AsRef<st
         match word.split_once('=') {
             _ if is_secret_value(&before) => shown.push_str(HIDDEN),
             Some((name, _)) if is_secret_flag(name) => shown.push_str(&format!("{name}={HIDDEN}")),
-            _ => shown.push_str(&quoted(&Printable(&without_reference_secrets(word)).to_string())),
+            _ => shown.push_str(&quoted(&self::word(word))),
         }
         let [_, last] = before;
         before = [last, word.to_owned()];
     }
     shown
+}
+
+/// What was named, for sentences: on one line and without secrets.
+pub(super) fn word(word: &str) -> String {
+    Printable(&without_reference_secrets(word)).to_string()
 }
 
 /// A word without the secrets of a flake reference that is no URL (`github:OWNER/NAME?…`); those of URLs [`Printable`] hides.

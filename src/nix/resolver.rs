@@ -30,6 +30,14 @@ pub enum ResolveError {
         /// The command that would make them valid.
         command: String,
     },
+    /// Where outputs are is not known before they are built, and nobody asked to.
+    #[error("where the outputs of {derivation} are is known only when they are built")]
+    NotBuilt {
+        /// The derivation.
+        derivation: String,
+        /// The command that would build them.
+        command: String,
+    },
     /// A derivation has no such output.
     #[error("{derivation} has no output {output:?}; it has {}", .known.join(", "))]
     UnknownOutput {
@@ -94,10 +102,21 @@ fn not_valid_words(paths: &[(String, Option<String>)]) -> String {
     words
 }
 
-/// `nix SUBCOMMAND FLAGS… OPTIONS… -- INSTALLABLES…`
-pub(super) fn command(subcommand: &[&str], options: &[String], installables: &[String]) -> Vec<String> {
+/// With these Nix neither builds nor fetches what it is asked for. (What evaluation imports from a derivation is another thing.)
+pub(super) const MAKE_NOTHING: [&str; 8] =
+    ["--max-jobs", "0", "--option", "builders", "", "--option", "substitute", "false"];
+
+/// `nix SUBCOMMAND… OPTIONS… FLAGS… -- INSTALLABLES…`. What is said twice Nix takes as it is said last, so that flags win over
+/// what the user said.
+pub(super) fn command(
+    subcommand: &[&str],
+    options: &[String],
+    flags: &[&str],
+    installables: &[String],
+) -> Vec<String> {
     let mut words: Vec<String> = subcommand.iter().map(|word| (*word).to_owned()).collect();
     words.extend(options.iter().cloned());
+    words.extend(flags.iter().map(|flag| (*flag).to_owned()));
     words.push("--".to_owned());
     words.extend(installables.iter().cloned());
     words
@@ -162,14 +181,20 @@ impl Resolver<'_> {
                 return Ok(found.paths());
             }
         }
-        let describe = |path: &StorePath| {
-            let derivation = found.derivation_of(path).map(|drv| self.store.dir().render_path(drv));
-            (self.store.dir().render_path(path), derivation)
-        };
-        Err(ResolveError::NotValid {
-            paths: invalid.iter().map(describe).collect(),
-            command: self.build_command(&found, &invalid),
-        })
+        let command = self.build_command(&found, &invalid);
+        Err(self.not_valid(&invalid, |path| found.derivation_of(path), command))
+    }
+
+    /// The error for paths that are not valid, each made by a derivation where that is known, and all by a command.
+    pub(crate) fn not_valid<'f>(
+        &self,
+        paths: &[StorePath],
+        maker: impl Fn(&StorePath) -> Option<&'f StorePath>,
+        command: String,
+    ) -> ResolveError {
+        let shown = |path: &StorePath| self.store.dir().render_path(path);
+        let paths = paths.iter().map(|path| (shown(path), maker(path).map(shown))).collect();
+        ResolveError::NotValid { paths, command }
     }
 
     pub(super) fn nix(&self) -> &Nix {
@@ -197,7 +222,7 @@ impl Resolver<'_> {
     }
 
     fn command(&self, subcommand: &[&str], installables: &[String]) -> Vec<String> {
-        command(subcommand, &self.arguments.options, installables)
+        command(subcommand, &self.arguments.options, &[], installables)
     }
 
     /// The derivations behind expressions. Evaluates, and neither builds them nor asks any cache for them.
@@ -207,7 +232,7 @@ impl Resolver<'_> {
         text.lines().map(|line| self.printed_path(line.trim())).collect()
     }
 
-    fn printed_path(&self, text: &str) -> Result<StorePath, ResolveError> {
+    pub(super) fn printed_path(&self, text: &str) -> Result<StorePath, ResolveError> {
         let parsed = self.store.dir().parse_path(text.as_bytes());
         Ok(parsed.map_err(|error| NixError::Unexpected {
             command: "nix path-info".to_owned(),
@@ -266,10 +291,8 @@ impl Resolver<'_> {
             return text.lines().map(|line| self.printed_path(line.trim())).collect();
         }
         if self.nix().version() < CARET {
-            return Err(ResolveError::NotValid {
-                paths: vec![(format!("outputs of {shown}"), None)],
-                command: format!("nix-store --realise {shown}"),
-            });
+            let command = format!("nix-store --realise {shown}");
+            return Err(ResolveError::NotBuilt { derivation: shown, command });
         }
         // A `.drv` is no attribute of `--file`.
         let options = self.arguments.without_source();
@@ -325,8 +348,7 @@ impl Resolver<'_> {
     ) -> Result<Vec<StorePath>, ResolveError> {
         let mut subcommand = vec!["path-info", "--json"];
         subcommand.extend(path_info::json_format(self.nix()));
-        subcommand.extend(flags);
-        let text = self.nix().run(&command(&subcommand, options, installables)).await?;
+        let text = self.nix().run(&command(&subcommand, options, flags, installables)).await?;
         let entries = path_info::parse(&text, self.store.dir())
             .map_err(|reason| NixError::Unexpected { command: "nix path-info --json".to_owned(), reason })?;
         Ok(entries

@@ -64,8 +64,8 @@ fn after_a_push_every_shell_is_entered_with_nothing_built_and_nothing_else_at_ha
             assert!(Path::new(&checkout.nixpkgs).exists());
             let bash =
                 paths(&report, "bash").iter().map(|path| format!("{path}/bin/bash")).collect::<Vec<_>>();
-            let from_ci = bash.iter().any(|bash| Path::new(bash).exists());
-            assert!(from_ci && !stderr.contains("error"), "{stderr}");
+            let is_here = bash.iter().any(|bash| Path::new(bash).exists());
+            assert!(is_here && !stderr.contains("error"), "{stderr}");
             assert_eq!(checkout.changes(), "");
         }
     });
@@ -82,7 +82,7 @@ fn pushing_what_nix_build_made_of_the_shell_leaves_only_its_environment_to_make(
             .args(["--flake-inputs", "./result"])
             .run()
             .expect(2)
-            .complains(&["need a flake"]);
+            .complains(&["--flake-inputs needs a flake, and ./result names none"]);
         checkout.push(&cache).args(["--flake-inputs", ".#dev"]).run().expect(0);
         checkout.store.throw_away();
         let url = format!("file://{}", cache.display());

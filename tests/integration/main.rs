@@ -18,6 +18,7 @@ mod audit_down;
 mod bad_input;
 mod damage;
 mod dev_shell;
+mod dev_shell_edges;
 mod diff;
 mod diff_kinds;
 mod fetch_back;

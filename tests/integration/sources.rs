@@ -70,7 +70,7 @@ fn sources(target: &Value) -> Vec<(String, bool)> {
 const CASES: [(&str, &str, &[&str]); 3] = [
     (".", "the flake's own source", &["own", "source", "top"]),
     (".#recipe", "a derivation", &["plain.drv", "recipe"]),
-    (".#input", "the input data, of the kind path without a public URL", &["input", "source"]),
+    (".#input", "the input data, a directory on this machine", &["input", "source"]),
 ];
 
 #[test]

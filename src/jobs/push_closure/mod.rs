@@ -26,7 +26,7 @@ pub use self::outcome::{
     BlockedPath, DevShellReport, FailedPath, PlannedPath, PushClosureReport, Pushed, SourcePath, TargetError,
     TargetReport,
 };
-pub use self::scope::Scope;
+pub use self::scope::{Scope, ScopeError};
 
 /// Where to push.
 #[derive(Clone, Debug)]
@@ -93,6 +93,9 @@ pub enum PushClosureError {
     /// What was named leads to no valid paths.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    /// A flag does not fit what was named.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
     /// The store does not give the closure.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -117,13 +120,13 @@ pub async fn run(
         let nix = local.store.nix();
         let (program, version) = (nix.program().display(), nix.version());
         tracing::info!("Nix {version} at {program}, with the store {}", local.store.dir());
+        let http = local.with_logins(request.http.clone(), reporter);
         let roots = scope::roots(request, &local, reporter).await?;
         let closure = load_closure(&local, &roots).await?;
-        Ok::<_, PushClosureError>((local, roots, closure))
+        Ok::<_, PushClosureError>((local, http, roots, closure))
     };
-    let (local, roots, closure) =
+    let (local, http, roots, closure) =
         unless(interrupted, prepared).await.ok_or(PushClosureError::Interrupted)??;
-    let http = local.with_logins(request.http.clone(), reporter);
     let sources = roots.sources_in(&closure);
     let mut targets = Vec::new();
     for target in &request.targets {
@@ -151,7 +154,7 @@ pub async fn run(
         targets.push(push.report);
     }
     let store = &local.store;
-    let dev_shells = roots.dev_shells.iter().map(|shell| DevShellReport::new(shell, store)).collect();
+    let dev_shells = roots.dev_shells.iter().map(|(_, shell)| DevShellReport::new(shell, store)).collect();
     Ok(PushClosureReport { revision: roots.revision, dev_shells, targets, elapsed: started.elapsed() })
 }
 

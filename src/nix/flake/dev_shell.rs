@@ -1,129 +1,81 @@
-//! What `nix develop` needs: the shell's inputs, the environment that Nix makes of them, and the bash that it starts.
+//! What `nix develop` needs of a shell: its inputs, and the environment that Nix makes of it.
 //!
 //! Nix does not build the derivation of a shell. It rewrites it to one whose builder writes the environment to a file (its
-//! name ends in `-env`), builds that, and takes `bashInteractive` from the flake's own nixpkgs. The script of the
-//! builder is part of Nix, so that each version of Nix makes an environment of its own. (Nix's source: `src/nix/develop.cc`.)
+//! name ends in `-env`), and builds that. The script of the builder is part of Nix, so that each version of Nix makes an
+//! environment of its own. (Nix's source: `src/nix/develop.cc`.)
 
 use std::fs;
 use std::path::Path;
 
 use nix_derivation::StorePath;
 
-use super::{Flake, is_no_attribute, split_reference};
+use super::shell::Shell;
+use crate::nix::command_line;
 use crate::nix::installable::Installable;
 use crate::nix::program::NixError;
-use crate::nix::resolver::{ResolveError, Resolver, command, shown};
-
-/// A file that is not there is an empty registry to every version of Nix.
-const NO_REGISTRY: &str = "/nonexistent/registry.json";
+use crate::nix::resolver::{MAKE_NOTHING, ResolveError, Resolver, command, shown};
 
 /// A dev shell whose parts are valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DevShell {
     /// How it was named.
     pub installable: String,
-    /// The derivation of the environment.
+    /// The derivation of the environment, where the store knows it.
     pub environment_derivation: Option<StorePath>,
-    /// Its outputs.
+    /// What that makes.
     pub environment: Vec<StorePath>,
     /// The outputs of the shell's `inputDerivation`, which refers to all that the shell is made of. Empty where it has none,
     /// because it was not made by nixpkgs' `mkDerivation`.
     pub inputs: Vec<StorePath>,
-    /// The bash that `nix develop` starts. Empty where the flake has no nixpkgs, or that has none.
+    /// The bash that `nix develop` starts. Empty where that is not known.
     pub bash: Vec<StorePath>,
     /// What is missing of all this, and why, as sentences without a full stop.
     pub gaps: Vec<String>,
 }
 
 impl Resolver<'_> {
-    /// The parts of the dev shell that `nix develop INSTALLABLE` would enter, each valid.
-    ///
-    /// `flake` is the one that the installable names, unless it is an attribute of `--file` or `--expr`.
+    /// The parts of a dev shell, each valid, but for the bash.
     ///
     /// # Errors
     ///
-    /// When there is no such shell, or a part is not valid and may not be built.
-    pub async fn dev_shell(
-        &self,
-        installable: &str,
-        flake: Option<&Flake>,
-        system: &str,
-        temporary: &Path,
-    ) -> Result<DevShell, ResolveError> {
-        // With the user's own settings first, so that what evaluation itself needs is fetched as usual.
-        let attribute = self.shell_attribute(installable, system).await?;
-        let (environment_derivation, environment) = self.environment(installable, temporary).await?;
-        let mut gaps = Vec::new();
-        let inputs = match attribute {
-            Some(attribute) => self.input_derivation(&attribute).await?,
-            None => Vec::new(),
-        };
-        if inputs.is_empty() {
-            gaps.push(format!(
-                "the dev shell {installable} has no inputDerivation: of its inputs there is what its environment refers to"
-            ));
-        }
-        let bash = match flake {
-            Some(flake) => self.bash(flake, &mut gaps).await?,
-            None => Vec::new(),
-        };
-        let installable = installable.to_owned();
-        Ok(DevShell { installable, environment_derivation, environment, inputs, bash, gaps })
-    }
-
-    /// The attribute that `nix develop` takes for a shell, named in full.
-    async fn shell_attribute(&self, installable: &str, system: &str) -> Result<Option<String>, ResolveError> {
-        for candidate in candidates(installable, system, self.arguments.has_source) {
-            match self.derivations(std::slice::from_ref(&candidate)).await {
-                Ok(_) => return Ok(Some(candidate)),
-                Err(error) if is_no_attribute(&error) => {}
-                Err(error) => return Err(error),
+    /// When a part is not valid and may not be built, or Nix fails.
+    pub async fn dev_shell(&self, shell: &Shell, temporary: &Path) -> Result<DevShell, ResolveError> {
+        let mut parts = match shell {
+            Shell::Environment { path, .. } => {
+                let environment = self.resolve(&[Installable::Path(path.clone())]).await?;
+                let environment_derivation = self.store.maker(path).await?;
+                DevShell::new(shell, environment_derivation, environment)
             }
+            Shell::Attribute { derivation, .. } | Shell::Derivation { derivation, .. } => {
+                self.environment(shell, derivation, temporary).await?
+            }
+        };
+        parts.inputs = self.shell_inputs(shell).await?;
+        if parts.inputs.is_empty() {
+            let shown = parts.shown();
+            let missing = match shell {
+                Shell::Attribute { .. } => format!("the dev shell {shown} has no inputDerivation"),
+                Shell::Derivation { .. } | Shell::Environment { .. } => {
+                    format!("of the dev shell {shown} no inputDerivation is known")
+                }
+            };
+            parts.gaps.push(format!("{missing}: of its inputs there is what its environment refers to"));
         }
-        // Nix itself says best what it has looked for.
-        Ok(None)
+        Ok(parts)
     }
 
     /// The environment, as the installed Nix makes it: its derivation, and where it is.
     async fn environment(
         &self,
-        installable: &str,
+        shell: &Shell,
+        derivation: &StorePath,
         temporary: &Path,
-    ) -> Result<(Option<StorePath>, Vec<StorePath>), ResolveError> {
+    ) -> Result<DevShell, ResolveError> {
         let unusable = |source| ResolveError::Temporary { directory: temporary.to_owned(), source };
         let directory = tempfile::TempDir::new_in(temporary).map_err(unusable)?;
         // Only a profile tells which path it is.
         let profile = directory.path().join("environment");
-        let profile_text = profile.display().to_string();
-        let mut subcommand = vec!["print-dev-env", "--profile", &profile_text];
-        let installables = [installable.to_owned()];
-        if self.build {
-            let words = command(&subcommand, &self.arguments.options, &installables);
-            self.nix().run_visibly("nix", &words).await?;
-        } else {
-            subcommand.extend([
-                "--max-jobs",
-                "0",
-                "--option",
-                "builders",
-                "",
-                "--option",
-                "substitute",
-                "false",
-            ]);
-            let words = command(&subcommand, &self.arguments.options, &installables);
-            self.nix().run(&words).await.map_err(|error| match error {
-                // What Nix says when it may build nothing. Anything else is for the user to read.
-                NixError::Failed { message, .. } if message.contains("max-jobs") => {
-                    tracing::debug!(message, "the environment cannot be had without building");
-                    let words = command(&["develop"], &self.arguments.options, &installables);
-                    let command = format!("{} --command true", shown(&words));
-                    let version = self.nix().full_version().to_owned();
-                    ResolveError::NoEnvironment { installable: installable.to_owned(), version, command }
-                }
-                error => error.into(),
-            })?;
-        }
+        self.make_environment(shell, derivation, &profile).await?;
         let path = fs::read_link(&profile)
             .and_then(|generation| fs::read_link(directory.path().join(generation)))
             .map_err(unusable)?;
@@ -132,82 +84,108 @@ impl Resolver<'_> {
             NixError::Unexpected { command: "nix print-dev-env".to_owned(), reason }
         })?;
         // Nix makes all outputs valid, and reads the first that is not empty.
-        let derivation = self.store.maker(&path).await?;
-        let outputs = derivation.as_ref().map(|derivation| self.outputs_of(derivation)).transpose()?;
+        let maker = self.store.maker(&path).await?;
+        let outputs = maker.as_ref().map(|maker| self.outputs_of(maker)).transpose()?;
         let outputs: Option<Vec<StorePath>> = outputs.and_then(|outputs| outputs.into_values().collect());
-        Ok((derivation, outputs.unwrap_or_else(|| vec![path])))
-    }
-
-    async fn input_derivation(&self, attribute: &str) -> Result<Vec<StorePath>, ResolveError> {
-        // `.` is the whole of `--file` or `--expr`.
-        let inputs = match attribute {
-            "." => "inputDerivation".to_owned(),
-            attribute => format!("{attribute}.inputDerivation"),
-        };
-        match self.resolve(&[Installable::Expression(inputs, None)]).await {
-            Err(error) if is_no_attribute(&error) || is_no_member(&error) => Ok(Vec::new()),
-            result => result,
+        let mut parts = DevShell::new(shell, maker, outputs.unwrap_or_else(|| vec![path]));
+        // Where the outputs of a derivation are is not known beforehand if it is content-addressed, or needs something that is.
+        if self.outputs_of(derivation)?.values().any(Option::is_none) {
+            parts.gaps.push(format!(
+                "the dev shell {} is content-addressed, or needs what is: a cache gets that, but not which derivation it is \
+                 made by (realisations), so that `nix develop` may build it again",
+                parts.shown()
+            ));
         }
+        Ok(parts)
     }
 
-    async fn bash(&self, flake: &Flake, gaps: &mut Vec<String>) -> Result<Vec<StorePath>, ResolveError> {
-        let Some(nixpkgs) = flake.nixpkgs() else { return Ok(Vec::new()) };
-        // As in `nix develop`: what is overridden is the flake's inputs, and not those of its nixpkgs.
-        let mut arguments = self.arguments.without_overridden_inputs();
-        let nixpkgs = if arguments.options == self.arguments.options {
-            // Locked by its hash also where a reference on the command line cannot be. The registry is of no use then, and old
-            // versions would download it.
-            let words = ["--inputs-from", &flake.reference, "--option", "flake-registry", NO_REGISTRY];
-            arguments.options.extend(words.map(str::to_owned));
-            "nixpkgs".to_owned()
-        } else {
-            nixpkgs
-        };
-        let resolver = Resolver { store: self.store, arguments: &arguments, build: self.build };
-        let bash = Installable::Expression(format!("{nixpkgs}#bashInteractive"), None);
-        match resolver.resolve(&[bash]).await {
-            // Nix says so too, and goes on with the bash that is on PATH.
-            Err(error @ ResolveError::Nix(NixError::Failed { .. })) => {
-                gaps.push(format!("the bash that `nix develop` starts is left out: {error}"));
-                Ok(Vec::new())
+    /// Lets Nix make the environment, with its path as a profile. What may not be built must be there.
+    async fn make_environment(
+        &self,
+        shell: &Shell,
+        derivation: &StorePath,
+        profile: &Path,
+    ) -> Result<(), ResolveError> {
+        let profile = profile.display().to_string();
+        let subcommand = ["print-dev-env", "--profile", &profile];
+        let by_derivation = [self.store.dir().render_path(derivation)];
+        let result = match shell {
+            // By its name where there is one: Nix then knows the flake's own settings, such as a cache that has what it needs.
+            Shell::Attribute { attribute, .. } if self.build => {
+                let named = [attribute.clone()];
+                let words = command(&subcommand, &self.arguments.options, &[], &named);
+                self.nix().run_visibly("nix", &words).await
             }
-            result => result,
+            _ => {
+                // No attribute of `--file`. Nothing is evaluated, so that no settings of a flake win over these flags, and
+                // what Nix says is about this derivation.
+                let options = self.arguments.without_source();
+                let flags = if self.build { &[][..] } else { &MAKE_NOTHING };
+                let words = command(&subcommand, &options, flags, &by_derivation);
+                if self.build {
+                    self.nix().run_visibly("nix", &words).await
+                } else {
+                    self.nix().run(&words).await
+                }
+            }
+        };
+        // A person would not use a profile in a directory that is gone by then.
+        let develop = self.develop_command(shell.installable());
+        match result {
+            Ok(_) => Ok(()),
+            Err(NixError::Failed { message, .. }) if !self.build && may_build_nothing(&message) => {
+                tracing::debug!(message, "the environment cannot be had without building");
+                let installable = command_line::word(shell.installable());
+                let version = self.nix().full_version().to_owned();
+                Err(ResolveError::NoEnvironment { installable, version, command: develop })
+            }
+            Err(NixError::Failed { message, .. }) => {
+                Err(NixError::Failed { command: develop, message }.into())
+            }
+            Err(error) => Err(error.into()),
         }
     }
-}
 
-/// Whether Nix failed because an attribute of a file or an expression is not there.
-fn is_no_member(error: &ResolveError) -> bool {
-    matches!(error, ResolveError::Nix(NixError::Failed { message, .. })
-        if message.contains("'inputDerivation'") && message.contains("not found"))
-}
-
-/// The attributes that `nix develop` looks for, in its order (`getDefaultFlakeAttrPaths` and
-/// `getDefaultFlakeAttrPathPrefixes` in its source).
-fn candidates(installable: &str, system: &str, has_source: bool) -> Vec<String> {
-    if has_source {
-        return vec![installable.to_owned()];
+    /// The command that enters a dev shell and leaves it at once, as a person would type it.
+    pub(super) fn develop_command(&self, installable: &str) -> String {
+        let named = [installable.to_owned()];
+        format!("{} --command true", shown(&command(&["develop"], &self.arguments.options, &[], &named)))
     }
-    let (flake, attribute) = split_reference(installable);
-    let attributes = if attribute.is_empty() {
-        vec![
-            format!("devShells.{system}.default"),
-            format!("devShell.{system}"),
-            format!("packages.{system}.default"),
-            format!("defaultPackage.{system}"),
-        ]
-    } else if let Some(whole) = attribute.strip_prefix('.') {
-        // Since Nix 2.19: nothing goes before it.
-        vec![whole.to_owned()]
-    } else {
-        vec![
-            format!("devShells.{system}.{attribute}"),
-            format!("packages.{system}.{attribute}"),
-            format!("legacyPackages.{system}.{attribute}"),
-            attribute.to_owned(),
-        ]
-    };
-    attributes.iter().map(|attribute| format!("{flake}#{attribute}")).collect()
+
+    /// The outputs of a shell's `inputDerivation`.
+    async fn shell_inputs(&self, shell: &Shell) -> Result<Vec<StorePath>, ResolveError> {
+        let Shell::Attribute { inputs: Some((attribute, derivation)), .. } = shell else {
+            return Ok(Vec::new());
+        };
+        let outputs: Option<Vec<StorePath>> = self.outputs_of(derivation)?.into_values().collect();
+        if let Some(outputs) = outputs
+            && self.store.invalid(&outputs).await?.is_empty()
+        {
+            return Ok(outputs);
+        }
+        self.resolve(&[Installable::Expression(attribute.clone(), None)]).await
+    }
+}
+
+impl DevShell {
+    fn new(shell: &Shell, environment_derivation: Option<StorePath>, environment: Vec<StorePath>) -> Self {
+        let installable = shell.installable().to_owned();
+        let (inputs, bash, gaps) = Default::default();
+        Self { installable, environment_derivation, environment, inputs, bash, gaps }
+    }
+
+    /// How it was named, fit to print.
+    pub fn shown(&self) -> String {
+        command_line::word(&self.installable)
+    }
+}
+
+/// Whether Nix failed because it may build nothing. Nix's words up to 2.2x, and those of newer ones; both at the beginning,
+/// because what it quotes may say anything.
+fn may_build_nothing(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    message.starts_with("unable to start any build;")
+        || (message.starts_with("cannot build '") && message.contains("max-jobs"))
 }
 
 #[cfg(test)]
@@ -215,16 +193,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shells_are_looked_for_where_nix_develop_looks() {
-        assert_eq!(candidates("x", "s", true), ["x"]);
-        assert_eq!(
-            candidates(".", "s", false),
-            [".#devShells.s.default", ".#devShell.s", ".#packages.s.default", ".#defaultPackage.s"]
-        );
-        assert_eq!(
-            candidates("a#b", "s", false),
-            ["a#devShells.s.b", "a#packages.s.b", "a#legacyPackages.s.b", "a#b"]
-        );
-        assert_eq!(candidates("#.b", "s", false), [".#b"]);
+    fn only_what_nix_itself_says_at_the_beginning_is_taken_for_its_refusal() {
+        for message in [
+            "unable to start any build; either increase '--max-jobs' or enable remote builds.\n  https://nixos.org/",
+            "Cannot build '/nix/store/x-env.drv'.\n  Reason: local builds are disabled (max-jobs = 0)",
+        ] {
+            assert!(may_build_nothing(message), "{message}");
+        }
+        for message in [
+            "'nix develop' only works on derivations that use 'bash' as their builder",
+            "while evaluating x\n  unable to start any build; either increase '--max-jobs'",
+            "Cannot build '/nix/store/x.drv'.\n  Reason: required system or feature not available",
+            "set max-jobs",
+        ] {
+            assert!(!may_build_nothing(message), "{message}");
+        }
     }
 }

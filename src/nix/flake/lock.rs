@@ -75,11 +75,6 @@ impl<'a> Node<'a> {
         self.key == other.key
     }
 
-    /// Whether it is a flake itself, and not just a source.
-    pub(super) fn is_flake(self) -> bool {
-        self.value.get("flake") != Some(&Value::Bool(false))
-    }
-
     /// A member of what it is locked to.
     pub(super) fn locked(self, name: &str) -> Option<&'a str> {
         self.value.get("locked")?.get(name)?.as_str()
@@ -90,45 +85,19 @@ impl<'a> Node<'a> {
         self.locked("type").unwrap_or("unknown")
     }
 
-    /// What it is locked to, as a flake reference that Nix takes on the command line.
-    ///
-    /// Nothing for what has no such form: kinds that are not known, and directories inside of the flake that names them.
-    pub(super) fn reference(self) -> Option<String> {
-        let text = |name| self.locked(name);
-        let kind = self.kind();
-        let (base, parameters): (String, &[&str]) = match kind {
-            "github" | "gitlab" | "sourcehut" => {
-                // A group of GitLab's may be in another.
-                let owner = text("owner")?.replace('/', "%2F");
-                (format!("{kind}:{owner}/{}/{}", text("repo")?, text("rev")?), &["host", "dir", "narHash"])
-            }
-            "git" => (
-                format!("git+{}", text("url")?),
-                &["ref", "rev", "dir", "submodules", "shallow", "allRefs", "lfs"],
-            ),
-            "hg" => (format!("hg+{}", text("url")?), &["ref", "rev", "dir"]),
-            "tarball" => (format!("tarball+{}", text("url")?), &["narHash", "dir"]),
-            "path" => {
-                let path = text("path").filter(|path| path.starts_with('/'))?;
-                (
-                    format!("path:{}", utf8_percent_encode(path, &IN_PATH)),
-                    &["rev", "lastModified", "narHash", "dir"],
-                )
-            }
-            _ => return None,
-        };
-        let mut reference = base;
-        for name in parameters {
-            let value = match self.value.get("locked")?.get(name) {
+    /// A reference to it where it lies in the store, with what else is locked of it, as Nix takes it on the command line.
+    pub(super) fn at(self, path: &str) -> String {
+        let mut reference = format!("path:{}", utf8_percent_encode(path, &IN_PATH));
+        for name in ["rev", "lastModified", "narHash", "dir"] {
+            let value = match self.value.get("locked").and_then(|locked| locked.get(name)) {
                 Some(Value::String(value)) => utf8_percent_encode(value, NON_ALPHANUMERIC).to_string(),
                 Some(Value::Number(value)) => value.to_string(),
-                Some(Value::Bool(true)) => "1".to_owned(),
                 _ => continue,
             };
             let joint = if reference.contains('?') { '&' } else { '?' };
             reference.push_str(&format!("{joint}{name}={value}"));
         }
-        Some(reference)
+        reference
     }
 }
 
@@ -168,22 +137,16 @@ pub(super) mod tests {
         lock(&json!({ "root": { "inputs": { "x": "x" } }, "x": { "locked": attributes } }))
     }
 
-    fn reference(attributes: &Value) -> Option<String> {
-        let lock = locked(attributes);
-        lock.input(lock.root()?, "x")?.reference()
-    }
-
     #[test]
     fn inputs_that_follow_others_lead_there() {
         let lock = lock(&json!({
             "root": { "inputs": { "a": "a", "nixpkgs": ["a", "nixpkgs"], "circle": ["circle"], "none": [] } },
             "a": { "inputs": { "nixpkgs": "nixpkgs_2" } },
-            "nixpkgs_2": { "locked": { "type": "github" }, "flake": false },
+            "nixpkgs_2": { "locked": { "type": "github" } },
         }));
         let root = lock.root().expect("a root");
         let nixpkgs = lock.input(root, "nixpkgs").expect("it follows");
-        assert_eq!((nixpkgs.key, nixpkgs.kind(), nixpkgs.is_flake()), ("nixpkgs_2", "github", false));
-        assert!(lock.input(root, "a").is_some_and(Node::is_flake));
+        assert_eq!((nixpkgs.key, nixpkgs.kind()), ("nixpkgs_2", "github"));
         for name in ["circle", "none", "missing"] {
             assert!(lock.input(root, name).is_none(), "{name}");
         }
@@ -197,31 +160,19 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn references_are_written_as_nix_takes_them() {
-        let cases = [
-            (
-                json!({ "type": "github", "owner": "NixOS", "repo": "nixpkgs", "rev": "b18a", "narHash": "sha256-+/=" }),
-                "github:NixOS/nixpkgs/b18a?narHash=sha256%2D%2B%2F%3D",
-            ),
-            (
-                json!({ "type": "gitlab", "owner": "a/b", "repo": "c", "rev": "1", "host": "git.example.org", "dir": "nix" }),
-                "gitlab:a%2Fb/c/1?host=git%2Eexample%2Eorg&dir=nix",
-            ),
-            (
-                json!({ "type": "git", "url": "https://h/r?x=1", "ref": "refs/heads/main", "rev": "1", "submodules": true }),
-                "git+https://h/r?x=1&ref=refs%2Fheads%2Fmain&rev=1&submodules=1",
-            ),
-            (
-                json!({ "type": "path", "path": "/a b", "lastModified": 7, "narHash": "sha256-+/=" }),
-                "path:/a%20b?lastModified=7&narHash=sha256%2D%2B%2F%3D",
-            ),
-            (json!({ "type": "tarball", "url": "https://h/x.tar.gz" }), "tarball+https://h/x.tar.gz"),
-        ];
-        for (attributes, expected) in cases {
-            assert_eq!(reference(&attributes).as_deref(), Some(expected));
-        }
-        assert_eq!(reference(&json!({ "type": "path", "path": "./sub" })), None);
-        assert_eq!(reference(&json!({ "type": "github", "owner": "NixOS" })), None);
-        assert_eq!(reference(&json!({})), None);
+    fn a_reference_to_what_lies_in_the_store_tells_nothing_of_where_it_came_from() {
+        let at = |attributes: &Value, path: &str| {
+            let lock = locked(attributes);
+            lock.root().and_then(|root| lock.input(root, "x")).expect("an input").at(path)
+        };
+        let tarball = json!({
+            "type": "tarball", "url": "http://me:sesame@h/x?token=sesame", "lastModified": 7, "narHash": "sha256-+/=",
+            "rev": "b18a", "dir": "nix pkgs",
+        });
+        assert_eq!(
+            at(&tarball, "/a b/store/c-source"),
+            "path:/a%20b/store/c-source?rev=b18a&lastModified=7&narHash=sha256%2D%2B%2F%3D&dir=nix%20pkgs"
+        );
+        assert_eq!(at(&json!({}), "/c"), "path:/c");
     }
 }

@@ -1,24 +1,31 @@
 //! Flakes: what Nix says of one, what is locked for it, and what it offers, beyond what is evaluated of an installable.
 
+mod bash;
 mod dev_shell;
 mod lock;
 mod outputs;
 mod public;
+mod shell;
 mod sources;
 
 use nix_derivation::StorePath;
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use self::lock::Lock;
+use self::lock::{Lock, Node};
 use super::arguments::EvaluationArguments;
+use super::command_line;
 use super::installable::Installable;
 use super::program::NixError;
+use super::resolver::ResolveError;
 use super::store::Store;
 use crate::text::Printable;
 
+pub use bash::Bash;
 pub use dev_shell::DevShell;
 pub use outputs::FlakeOutputs;
-pub use sources::{FlakeSource, SourceKind};
+pub use shell::Shell;
+pub use sources::{FlakeSource, Inputs, SourceKind};
 
 /// A flake as Nix sees it: where it is in the store, and what it is locked to.
 #[derive(Debug)]
@@ -48,10 +55,8 @@ impl Flake {
         words.extend(options.iter().map(String::as_str));
         words.extend(["--", reference]);
         let text = store.nix().ask(&words).await?;
-        let unexpected = |reason: String| NixError::Unexpected {
-            command: format!("nix flake metadata {reference}"),
-            reason,
-        };
+        let command = command_line::shown("nix", ["flake", "metadata", reference]);
+        let unexpected = |reason: String| NixError::Unexpected { command: command.clone(), reason };
         let mut metadata: Value =
             serde_json::from_str(&text).map_err(|error| unexpected(error.to_string()))?;
         // `dirtyRevision` since Nix 2.16.
@@ -66,6 +71,16 @@ impl Flake {
     /// Whether it is the one that an installable names.
     pub fn is_of(&self, installable: &str) -> bool {
         split_reference(installable).0 == self.reference
+    }
+
+    /// How it was named, fit to print.
+    pub fn shown(&self) -> String {
+        command_line::word(&self.reference)
+    }
+
+    /// What its input `nixpkgs` is locked to.
+    fn nixpkgs(&self) -> Option<Node<'_>> {
+        self.lock.input(self.lock.root()?, "nixpkgs")
     }
 }
 
@@ -90,14 +105,9 @@ pub fn flakes_of(installables: &[Installable], arguments: &EvaluationArguments) 
 }
 
 /// The revision of the flake that is named first; nothing where there is none, or where Nix does not say.
-pub async fn revision(
-    store: &Store,
-    arguments: &EvaluationArguments,
-    installables: &[Installable],
-) -> Option<String> {
-    let reference = flakes_of(installables, arguments).into_iter().next()?;
-    match Flake::read(store, arguments, &reference).await {
-        Ok(flake) => flake.revision,
+pub fn revision(flakes: &[Result<Flake, NixError>]) -> Option<String> {
+    match flakes.first()? {
+        Ok(flake) => flake.revision.clone(),
         Err(error) => {
             tracing::debug!(%error, "the revision of the flake is not known");
             None
@@ -116,11 +126,22 @@ pub fn is_whole_flake(text: &str) -> bool {
     split_reference(text).1.is_empty()
 }
 
-/// Whether Nix failed because a flake has no such attribute.
-fn is_no_attribute(error: &super::ResolveError) -> bool {
-    // Nix says it in no other way. The words are the same from 2.8 to 2.34.
-    matches!(error, super::ResolveError::Nix(NixError::Failed { message, .. })
-        if message.contains("does not provide attribute"))
+/// The first line of what Nix said when it failed. What it quotes of what it evaluates or builds comes after that, or in another
+/// form, and may be anything.
+fn first_line(error: &ResolveError) -> Option<&str> {
+    match error {
+        ResolveError::Nix(NixError::Failed { message, .. }) => message.lines().next(),
+        _ => None,
+    }
+}
+
+/// Whether Nix failed because a flake has no such attribute: `flake '…' does not provide attribute 'a', 'b' or 'c'`, in these
+/// words from 2.8 to 2.34. Nix says it in no other way.
+fn is_no_attribute(error: &ResolveError, installable: &str) -> bool {
+    let attribute = percent_decode_str(split_reference(installable).1).decode_utf8_lossy();
+    let rest = first_line(error).and_then(|line| line.strip_prefix("flake '"));
+    let missing = rest.and_then(|rest| rest.split_once("' does not provide attribute '"));
+    missing.is_some_and(|(_, names)| format!("'{names}").contains(&format!("'{attribute}'")))
 }
 
 #[cfg(test)]
@@ -133,5 +154,26 @@ mod tests {
         assert_eq!(split_reference("#dev"), (".", "dev"));
         assert_eq!(split_reference("github:a/b?dir=x"), ("github:a/b?dir=x", ""));
         assert_eq!(split_reference("nixpkgs#a.\"b#c\""), ("nixpkgs", "a.\"b#c\""));
+    }
+
+    #[test]
+    fn only_nix_itself_says_that_an_attribute_is_missing() {
+        let is_missing = |message: &str| {
+            let failed = NixError::Failed { command: "nix".to_owned(), message: message.to_owned() };
+            is_no_attribute(&failed.into(), ".#devShells.s.\"a%20b\"")
+        };
+        for message in [
+            "flake 'path:/x' does not provide attribute 'packages.s.devShells.s.\"a b\"' or 'devShells.s.\"a b\"'",
+            "flake 'path:/x' does not provide attribute 'devShells.s.\"a b\"'\n  Did you mean c?",
+        ] {
+            assert!(is_missing(message), "{message}");
+        }
+        for message in [
+            "flake 'path:/x' does not provide attribute 'other'",
+            "the flake does not provide attribute 'devShells.s.\"a b\"'",
+            "while evaluating\n  flake 'path:/x' does not provide attribute 'devShells.s.\"a b\"'",
+        ] {
+            assert!(!is_missing(message), "{message}");
+        }
     }
 }

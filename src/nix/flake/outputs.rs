@@ -1,8 +1,13 @@
 //! What a flake offers for one system, as installables.
 
-use nix_derivation::StorePath;
+use std::collections::BTreeMap;
 
+use nix_derivation::StorePath;
+use serde::de::DeserializeOwned;
+
+use super::shell::{PARTS, Parts, Shell};
 use super::{is_no_attribute, split_reference};
+use crate::nix::command_line;
 use crate::nix::installable::{Installable, Outputs};
 use crate::nix::program::NixError;
 use crate::nix::resolver::{ResolveError, Resolver, command};
@@ -13,7 +18,16 @@ pub struct FlakeOutputs {
     /// Packages, checks, the formatter, and what apps run.
     pub builds: Vec<Installable>,
     /// Dev shells.
-    pub dev_shells: Vec<String>,
+    pub dev_shells: Vec<Shell>,
+    /// What is left out, and why, as sentences without a full stop.
+    pub gaps: Vec<String>,
+}
+
+impl FlakeOutputs {
+    /// Whether it offers nothing.
+    pub fn is_empty(&self) -> bool {
+        self.builds.is_empty() && self.dev_shells.is_empty() && self.gaps.is_empty()
+    }
 }
 
 /// What an app runs: the derivations that the program's path comes from. (`builtins.getContext` is in Nix since 2.3.)
@@ -21,7 +35,7 @@ const PROGRAMS: &str = "apps: builtins.concatMap \
     (name: builtins.attrNames (builtins.getContext apps.${name}.program)) (builtins.attrNames apps)";
 
 impl Resolver<'_> {
-    /// What a flake offers for `system`. Only names are evaluated, and what apps run.
+    /// What a flake offers for `system`. Names are evaluated, what apps run, and the derivations of dev shells.
     ///
     /// # Errors
     ///
@@ -31,32 +45,56 @@ impl Resolver<'_> {
         let mut outputs = FlakeOutputs::default();
         for kind in ["packages", "checks"] {
             let attribute = format!("{flake}#{kind}.{system}");
-            for name in self.names(&attribute, "builtins.attrNames").await? {
+            let names: Vec<String> = self.evaluate_if_there(&attribute, "builtins.attrNames").await?;
+            for name in names {
                 let attribute = format!("{attribute}.{}", quoted(&name));
                 outputs.builds.push(Installable::Expression(attribute, None));
             }
         }
         let formatter = format!("{flake}#formatter.{system}");
-        if !self.names(&formatter, "formatter: [ formatter.name ]").await?.is_empty() {
+        if self.evaluate_if_there::<Vec<String>>(&formatter, "formatter: [ formatter.name ]").await?
+            != [""; 0]
+        {
             outputs.builds.push(Installable::Expression(formatter, None));
         }
-        for path in self.names(&format!("{flake}#apps.{system}"), PROGRAMS).await? {
-            outputs.builds.extend(self.store.parse(&path).map(made_by));
+        let paths: Vec<String> = self.evaluate_if_there(&format!("{flake}#apps.{system}"), PROGRAMS).await?;
+        outputs.builds.extend(paths.iter().filter_map(|path| self.store.parse(path).map(made_by)));
+        let attribute = format!("{flake}#devShells.{system}");
+        let each = format!("builtins.mapAttrs (_: {PARTS})");
+        let shells: BTreeMap<String, Option<Parts>> = self.evaluate_if_there(&attribute, &each).await?;
+        for (name, parts) in shells {
+            let attribute = format!("{attribute}.{}", quoted(&name));
+            match parts {
+                Some(parts) => {
+                    outputs.dev_shells.push(self.attribute(attribute.clone(), attribute, &parts)?);
+                }
+                None => outputs
+                    .gaps
+                    .push(format!("{} is left out: it is no derivation", command_line::word(&attribute))),
+            }
         }
-        let shells = format!("{flake}#devShells.{system}");
-        let names = self.names(&shells, "builtins.attrNames").await?;
-        outputs.dev_shells = names.iter().map(|name| format!("{shells}.{}", quoted(name))).collect();
         Ok(outputs)
     }
 
-    /// A list of strings that a function makes of an attribute; empty where there is no such attribute.
-    async fn names(&self, attribute: &str, function: &str) -> Result<Vec<String>, ResolveError> {
+    /// What a function makes of an attribute; the default where there is no such attribute.
+    async fn evaluate_if_there<T>(&self, attribute: &str, function: &str) -> Result<T, ResolveError>
+    where
+        T: DeserializeOwned + Default,
+    {
+        match self.evaluate(attribute, function).await {
+            Err(error) if is_no_attribute(&error, attribute) => Ok(T::default()),
+            result => result,
+        }
+    }
+
+    /// What a function makes of an attribute.
+    pub(super) async fn evaluate<T>(&self, attribute: &str, function: &str) -> Result<T, ResolveError>
+    where
+        T: DeserializeOwned,
+    {
         let subcommand = ["eval", "--json", "--apply", function];
-        let words = command(&subcommand, &self.arguments.options, &[attribute.to_owned()]);
-        let text = match self.nix().run(&words).await.map_err(ResolveError::from) {
-            Err(error) if is_no_attribute(&error) => return Ok(Vec::new()),
-            result => result?,
-        };
+        let words = command(&subcommand, &self.arguments.options, &[], &[attribute.to_owned()]);
+        let text = self.nix().run(&words).await?;
         Ok(serde_json::from_str(&text).map_err(|error| NixError::Unexpected {
             command: "nix eval --json".to_owned(),
             reason: error.to_string(),

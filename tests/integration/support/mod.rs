@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod checkout;
 pub(crate) mod faults;
+pub(crate) mod flakes;
 pub(crate) mod graphs;
 pub(crate) mod nats;
 pub(crate) mod nginx;
