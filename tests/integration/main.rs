@@ -23,6 +23,7 @@ mod diff;
 mod diff_kinds;
 mod fetch_back;
 mod flake;
+mod flake_outputs;
 mod graph;
 mod graph_damage;
 mod graph_questions;
