@@ -64,6 +64,8 @@ pub struct Environment {
     pub to: Vec<String>,
     /// Whether this is a CI job (`CI` is set, and not to `false`, `0` or nothing).
     pub is_ci: bool,
+    /// The user's home directory.
+    pub home: Option<PathBuf>,
     /// Where user caches go.
     pub cache_home: Option<PathBuf>,
     /// Where user configuration is.
@@ -108,6 +110,7 @@ impl Environment {
                 .into_iter()
                 .find_map(|variable| Some((path(variable)?, variable))),
             temporary: env::temp_dir(),
+            home,
         })
     }
 

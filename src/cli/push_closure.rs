@@ -233,6 +233,7 @@ fn request(arguments: &PushClosure, context: &Context) -> Result<(Request, bool)
         skip_verification: arguments.no_verify,
         allow_unsigned: arguments.allow_unsigned,
         limits,
+        home: environment.home.clone(),
         temporary: environment.temporary.clone(),
         http: HttpSettings {
             interrupted: context.interrupted.clone(),

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::support::cache::assert_closed;
 use crate::support::checkout::Checkout;
+use crate::support::flakes;
 use crate::support::nix::{Nix, Store, a_nix, base, with_every_nix};
 use crate::support::outcome::{count, names};
 use crate::support::program::Run;
@@ -183,5 +184,54 @@ fn with_the_sources_of_a_dev_shell_goes_the_derivation_that_nix_makes_of_it() {
         checkout.store.fetch(&format!("{url}?trusted=1"), None, &[&derivation]);
         checkout.store.fetch(&format!("{url}?trusted=1"), None, &[&environment]);
         assert_eq!(checkout.builds(), 0);
+    });
+}
+
+/// A flake with one input that Nix has already, locked to this URL.
+fn locked_to(nix: &Nix, url: &str) -> flakes::Project {
+    let project = flakes::Project::new(nix, "", "");
+    let data = project.store.scratch.file("data/file", "data").parent().unwrap().to_str().unwrap().to_owned();
+    project.store.run("nix", &["store", "add-path", "--name", "source", &data]);
+    let hash = project.store.run("nix", &["hash", "path", &data]).trim().to_owned();
+    let original = serde_json::json!({ "type": "tarball", "url": url });
+    let locked = serde_json::json!({ "type": "tarball", "url": url, "narHash": hash });
+    let lock = serde_json::json!({
+        "version": 7, "root": "root",
+        "nodes": {
+            "root": { "inputs": { "data": "data" } },
+            "data": { "locked": locked, "original": original, "flake": false },
+        },
+    });
+    let inputs = format!("data = {{ url = \"{url}\"; flake = false; }};");
+    let plain = "packages.${system}.default = d { name = \"plain\"; args = [ \"-c\" \"echo > $out\" ]; };";
+    project.write(&inputs, plain);
+    project.file("flake.lock", &lock.to_string());
+    project
+}
+
+#[test]
+fn what_is_fetched_with_a_login_or_a_token_is_not_public() {
+    with_every_nix(|nix| {
+        let host = "forge.example.org";
+        let push = |project: &flakes::Project| {
+            let outcome = project.push(&["--build", "--flake-inputs"]).run().expect(0);
+            sources(&outcome.target())
+        };
+        let withheld = [("the input data, a tarball without a public URL".to_owned(), true)];
+        let project = locked_to(nix, &format!("https://{host}/x.tar.gz"));
+        assert_eq!(push(&project), []);
+        let netrc = format!("machine {host} login me password sesame\n");
+        // As git has it, and as Nix.
+        let project = locked_to(nix, &format!("https://{host}/x.tar.gz"));
+        project.store.scratch.file("home/.netrc", &netrc);
+        assert_eq!(push(&project), withheld);
+        let mut project = locked_to(nix, &format!("https://{host}/x.tar.gz"));
+        let netrc = project.store.scratch.file("netrc", &netrc);
+        project.store.set("netrc-file", netrc.to_str().unwrap());
+        assert_eq!(push(&project), withheld);
+        for (query, expected) in [("token=hush", &withheld[..]), ("rev=1", &[])] {
+            let project = locked_to(nix, &format!("https://{host}/x.tar.gz?{query}"));
+            assert_eq!(push(&project), expected, "{query}");
+        }
     });
 }

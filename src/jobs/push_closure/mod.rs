@@ -1,5 +1,6 @@
 //! `push-closure`: what is missing of a closure goes into a cache, and is proven to be there.
 
+mod logins;
 mod outcome;
 mod scope;
 mod target;
@@ -9,6 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use self::logins::Logins;
 use self::scope::Roots;
 use self::target::TargetPush;
 use super::local_nix::{LocalNix, LocalNixError, StoreEnvironment};
@@ -75,6 +77,8 @@ pub struct Request {
     pub allow_unsigned: bool,
     /// How much may be used at once.
     pub limits: Limits,
+    /// The user's home directory, where git looks for logins.
+    pub home: Option<PathBuf>,
     /// Where large NARs are kept on their way.
     pub temporary: PathBuf,
     /// How to speak HTTP.
@@ -121,7 +125,8 @@ pub async fn run(
         let (program, version) = (nix.program().display(), nix.version());
         tracing::info!("Nix {version} at {program}, with the store {}", local.store.dir());
         let http = local.with_logins(request.http.clone(), reporter);
-        let roots = scope::roots(request, &local, reporter).await?;
+        let logins = Logins::read(&http.netrc, request.home.as_deref());
+        let roots = scope::roots(request, &local, &logins, reporter).await?;
         let closure = load_closure(&local, &roots).await?;
         Ok::<_, PushClosureError>((local, http, roots, closure))
     };

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use nix_derivation::StorePath;
 
+use super::logins::Logins;
 use super::{PushClosureError, Request};
 use crate::event::{Event, Reporter};
 use crate::graph::{Closure, PathIndex};
@@ -84,12 +85,13 @@ pub enum ScopeError {
 pub(super) async fn roots(
     request: &Request,
     local: &LocalNix,
+    logins: &Logins,
     reporter: &Reporter,
 ) -> Result<Roots, PushClosureError> {
     let arguments = &request.arguments;
     let installables = local.installables(&request.installables, &request.directory, arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments, build: request.build };
-    let finding = Finding { request, local, resolver: &resolver, reporter };
+    let finding = Finding { request, local, logins, resolver: &resolver, reporter };
     let references = finding.references(&installables)?;
     let named = finding.expand(&installables).await?;
     let mut roots = Roots::default();
@@ -127,6 +129,7 @@ struct Named {
 struct Finding<'a> {
     request: &'a Request,
     local: &'a LocalNix,
+    logins: &'a Logins,
     resolver: &'a Resolver<'a>,
     reporter: &'a Reporter,
 }
@@ -262,9 +265,10 @@ impl Finding<'_> {
     /// Adds what belongs to a flake as a whole: the bash of its dev shells, its inputs, its source.
     async fn add_flake(&self, flake: &Flake, roots: &mut Roots) -> Result<(), ResolveError> {
         let scope = self.request.scope;
+        let has_login = |host: &str| self.logins.has(host);
         let has_shells = roots.dev_shells.iter().any(|(shell, _)| flake.is_of(shell.installable()));
-        let inputs = if has_shells || scope.flake_inputs || flake.has_private_inputs() {
-            flake.inputs(self.resolver).await?
+        let inputs = if has_shells || scope.flake_inputs || flake.has_private_inputs(&has_login) {
+            flake.inputs(self.resolver, &has_login).await?
         } else {
             Inputs::default()
         };

@@ -24,6 +24,7 @@ use crate::text::Printable;
 pub use bash::Bash;
 pub use dev_shell::DevShell;
 pub use outputs::FlakeOutputs;
+pub use public::HasLogin;
 pub use shell::Shell;
 pub use sources::{FlakeSource, Inputs, SourceKind};
 

@@ -1,17 +1,23 @@
-//! What everybody can fetch from where it is locked to, as far as its URL tells: a server with a public name, and no login.
+//! What everybody can fetch from where it is locked to, as far as can be told: by a URL with a public name and nothing that may
+//! be a password, from a server that nobody here logs in to.
 
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
 use super::lock::Node;
+use crate::text::is_nix_parameter;
 
-/// Whether everybody can fetch an input.
-pub(super) fn is_public(node: Node<'_>) -> bool {
+/// Whether the user has a login for a host, which may be why something can be fetched from there.
+pub type HasLogin<'a> = &'a dyn Fn(&str) -> bool;
+
+/// Whether everybody can fetch an input. Of the large forges a login tells nothing: who has one has it for a higher limit, too.
+pub(super) fn is_public(node: Node<'_>, has_login: HasLogin<'_>) -> bool {
     match node.kind() {
         "github" | "gitlab" | "sourcehut" => node.locked("host").is_none_or(is_public_name),
         "git" | "hg" | "tarball" | "file" => {
-            node.locked("url").and_then(|url| Url::parse(url).ok()).is_some_and(|url| is_public_url(&url))
+            let url = node.locked("url").and_then(|url| Url::parse(url).ok());
+            url.is_some_and(|url| is_public_url(&url) && !url.host_str().is_some_and(has_login))
         }
         _ => false,
     }
@@ -19,7 +25,8 @@ pub(super) fn is_public(node: Node<'_>) -> bool {
 
 fn is_public_url(url: &Url) -> bool {
     let is_open = matches!(url.scheme(), "https" | "http" | "git");
-    let is_anonymous = url.username().is_empty() && url.password().is_none();
+    let says_nothing = url.query_pairs().all(|(name, _)| is_nix_parameter(&name));
+    let is_anonymous = url.username().is_empty() && url.password().is_none() && says_nothing;
     is_open
         && is_anonymous
         && match url.host() {
@@ -71,13 +78,20 @@ mod tests {
 
     fn is_public(attributes: &Value) -> bool {
         let lock = locked(attributes);
-        super::is_public(lock.root().and_then(|root| lock.input(root, "x")).expect("an input"))
+        let input = lock.root().and_then(|root| lock.input(root, "x")).expect("an input");
+        super::is_public(input, &|host| host == "login.example.org")
     }
 
     #[test]
     fn only_what_everybody_can_fetch_is_public() {
         let git = |url: &str| is_public(&json!({ "type": "git", "url": url }));
-        for url in ["https://example.org/r", "http://8.8.8.8/r", "git://example.org/r"] {
+        let public = [
+            "https://example.org/r",
+            "http://8.8.8.8/r",
+            "git://example.org/r",
+            "https://example.org/r?ref=main&dir=a",
+        ];
+        for url in public {
             assert!(git(url), "{url}");
         }
         let private = [
@@ -96,6 +110,9 @@ mod tests {
             "https://[::1]/r",
             "https://[fd00::1]/r",
             "https://[::ffff:192.168.0.1]/r",
+            "https://login.example.org/r",
+            "https://example.org/r?token=secret",
+            "https://example.org/r?secret",
             "not a url",
         ];
         for url in private {

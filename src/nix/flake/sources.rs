@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Flake;
 use super::lock::Node;
-use super::public::is_public;
+use super::public::{HasLogin, is_public};
 use crate::nix::program::NixError;
 use crate::nix::resolver::{ResolveError, Resolver, command, shown};
 use crate::text::Printable;
@@ -83,13 +83,17 @@ impl Flake {
     /// # Errors
     ///
     /// When Nix does not say where they are.
-    pub async fn inputs(&self, resolver: &Resolver<'_>) -> Result<Inputs, ResolveError> {
+    pub async fn inputs(
+        &self,
+        resolver: &Resolver<'_>,
+        has_login: HasLogin<'_>,
+    ) -> Result<Inputs, ResolveError> {
         let words = self.archive(resolver, &["--json", "--dry-run"]);
         let text = resolver.nix().run(&words).await?;
         let unexpected =
             |reason: String| NixError::Unexpected { command: "nix flake archive --json".to_owned(), reason };
         let tree: Value = serde_json::from_str(&text).map_err(|error| unexpected(error.to_string()))?;
-        let mut walk = InputWalk { flake: self, resolver, found: Inputs::default() };
+        let mut walk = InputWalk { flake: self, resolver, has_login, found: Inputs::default() };
         if let Some(root) = self.lock.root() {
             walk.add_inputs(&tree, &mut vec![root], "").map_err(unexpected)?;
         }
@@ -119,8 +123,8 @@ impl Flake {
     }
 
     /// Whether some input, or one of theirs, cannot be fetched by everybody.
-    pub fn has_private_inputs(&self) -> bool {
-        self.lock.inputs().any(|node| !is_public(node))
+    pub fn has_private_inputs(&self, has_login: HasLogin<'_>) -> bool {
+        self.lock.inputs().any(|node| !is_public(node, has_login))
     }
 }
 
@@ -128,6 +132,7 @@ impl Flake {
 struct InputWalk<'a> {
     flake: &'a Flake,
     resolver: &'a Resolver<'a>,
+    has_login: HasLogin<'a>,
     found: Inputs,
 }
 
@@ -161,7 +166,7 @@ impl<'a> InputWalk<'a> {
     }
 
     fn add(&mut self, path: StorePath, node: Node<'_>, name: &str) {
-        let kind = if is_public(node) {
+        let kind = if is_public(node, self.has_login) {
             SourceKind::PublicInput
         } else {
             SourceKind::PrivateInput { name: name.to_owned(), what: described(node.kind()) }
