@@ -359,7 +359,8 @@ impl From<&TargetError> for CommandError {
             TargetError::Denied { .. } => (Impossible, LOGIN),
             TargetError::Sources { .. } => (
                 Usage,
-                "--include-sources pushes them, if everybody who can reach that cache may have them; --exclude leaves them out",
+                "--include-sources pushes them, if everybody who can reach that cache may have them; --exclude leaves them out, \
+                 and what refers to them",
             ),
             TargetError::Unusable { .. } => {
                 (Impossible, "check the URL, and whether it answers: `curl URL/nix-cache-info`")

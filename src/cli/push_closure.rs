@@ -174,7 +174,10 @@ fn conclude(outcome: &PushClosureReport, arguments: &PushClosure, printer: &Prin
                 let what = if arguments.dry_run { "would not be pushed" } else { "not pushed" };
                 let error = CommandError::new(ExitStatus::No, format!("{missing} {what} to {}", target.url));
                 let error = if target.failed.is_empty() {
-                    error.hinted(if target.sources.iter().any(|source| source.is_withheld) {
+                    let is_withheld = |path: &str| {
+                        target.sources.iter().any(|source| source.is_withheld && source.path == path)
+                    };
+                    error.hinted(if target.blocked.iter().any(|blocked| is_withheld(&blocked.by)) {
                         "they need a source, which only --include-sources pushes"
                     } else {
                         "they need what is excluded: let that be pushed too, or name the cache that has it \

@@ -4,11 +4,13 @@
 
 mod filter;
 mod schedule;
+mod tree;
 
 use crate::graph::{Closure, PathIndex};
 
 pub use filter::{Filter, FilterError};
 pub use schedule::Schedule;
+pub use tree::{Item, Tree};
 
 /// What a cache was found to hold of a closure: one entry a path, in the closure's order.
 #[derive(Clone, Debug, PartialEq, Eq)]

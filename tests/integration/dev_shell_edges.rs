@@ -234,33 +234,15 @@ fn noting(project: &Project) -> (String, std::path::PathBuf) {
 #[test]
 fn a_password_in_the_lock_reaches_neither_a_command_line_nor_the_output() {
     with_every_nix(|nix| {
-        let project = Project::new(nix, "", "");
-        // Nix has both inputs already, by their hashes.
-        let added = |path: &str| {
-            project.store.run("nix", &["store", "add-path", "--name", "source", path]);
-            project.store.run("nix", &["hash", "path", path]).trim().to_owned()
-        };
-        let other =
-            project.store.scratch.file("other/file", "x").parent().unwrap().to_str().unwrap().to_owned();
         let secret = "http://me:sesame@nowhere.invalid/n.tar.gz?private_token=hush";
-        let locked = |hash: &str| serde_json::json!({ "type": "tarball", "url": secret, "narHash": hash });
-        let original = serde_json::json!({ "type": "tarball", "url": secret });
-        let lock = serde_json::json!({
-            "version": 7, "root": "root",
-            "nodes": {
-                "root": { "inputs": { "nixpkgs": "nixpkgs", "other": "other" } },
-                "nixpkgs": { "locked": locked(&added(stand_in().to_str().unwrap())), "original": original },
-                "other": { "locked": locked(&added(&other)), "original": original, "flake": false },
-            },
-        });
-        project.write(
-            &format!("nixpkgs.url = \"{secret}\"; other = {{ url = \"{secret}\"; flake = false; }};"),
-            OURS,
-        );
-        project.file("flake.lock", &lock.to_string());
+        let inputs = format!("nixpkgs.url = \"{secret}\"; other = {{ url = \"{secret}\"; flake = false; }};");
+        let project = Project::new(nix, &inputs, OURS);
+        let other = project.store.scratch.file("other/file", "x").parent().unwrap().to_owned();
+        let locked = serde_json::json!({ "type": "tarball", "url": secret });
+        project.lock(&[("nixpkgs", &stand_in(), locked.clone()), ("other", &other, locked)]);
         let (path, calls) = noting(&project);
         // Where Nix builds, it writes to the terminal itself.
-        let other = format!("path:{other}");
+        let other = format!("path:{}", other.display());
         for words in [&["--build"][..], &["--override-input", "other", &other]] {
             let push = project.push(&["--dev-shell", "-vv"]).args(words.to_vec()).env("PATH", &path);
             let outcome = push.run().expect(0);
@@ -270,8 +252,9 @@ fn a_password_in_the_lock_reaches_neither_a_command_line_nor_the_output() {
             }
         }
         // Nix itself shows it where it cannot fetch something.
-        let mut lock = lock;
-        lock["nodes"]["nixpkgs"]["locked"] = locked(&format!("sha256-{}=", "A".repeat(43)));
+        let file = project.dir.join("flake.lock");
+        let mut lock: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        lock["nodes"]["nixpkgs"]["locked"]["narHash"] = format!("sha256-{}=", "A".repeat(43)).into();
         project.file("flake.lock", &lock.to_string());
         let outcome = project.push(&["--dev-shell", "-vv"]).run().expect(3);
         assert!(!outcome.output().contains("sesame") && !outcome.output().contains("hush"), "{outcome}");

@@ -32,6 +32,7 @@ mod http_faults;
 mod installables;
 mod kills;
 mod narinfo_syntax;
+mod own_files;
 mod plans;
 mod progress;
 mod secrets;

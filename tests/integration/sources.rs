@@ -189,23 +189,12 @@ fn with_the_sources_of_a_dev_shell_goes_the_derivation_that_nix_makes_of_it() {
 
 /// A flake with one input that Nix has already, locked to this URL.
 fn locked_to(nix: &Nix, url: &str) -> flakes::Project {
-    let project = flakes::Project::new(nix, "", "");
-    let data = project.store.scratch.file("data/file", "data").parent().unwrap().to_str().unwrap().to_owned();
-    project.store.run("nix", &["store", "add-path", "--name", "source", &data]);
-    let hash = project.store.run("nix", &["hash", "path", &data]).trim().to_owned();
-    let original = serde_json::json!({ "type": "tarball", "url": url });
-    let locked = serde_json::json!({ "type": "tarball", "url": url, "narHash": hash });
-    let lock = serde_json::json!({
-        "version": 7, "root": "root",
-        "nodes": {
-            "root": { "inputs": { "data": "data" } },
-            "data": { "locked": locked, "original": original, "flake": false },
-        },
-    });
     let inputs = format!("data = {{ url = \"{url}\"; flake = false; }};");
     let plain = "packages.${system}.default = d { name = \"plain\"; args = [ \"-c\" \"echo > $out\" ]; };";
-    project.write(&inputs, plain);
-    project.file("flake.lock", &lock.to_string());
+    let project = flakes::Project::new(nix, &inputs, plain);
+    let data = project.store.scratch.file("data/file", "data");
+    let locked = serde_json::json!({ "type": "tarball", "url": url });
+    project.lock(&[("data", data.parent().unwrap(), locked)]);
     project
 }
 

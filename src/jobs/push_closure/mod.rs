@@ -3,6 +3,7 @@
 mod logins;
 mod outcome;
 mod scope;
+mod sources;
 mod target;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 use self::logins::Logins;
 use self::scope::Roots;
+use self::sources::Sources;
 use self::target::TargetPush;
 use super::local_nix::{LocalNix, LocalNixError, StoreEnvironment};
 use super::unless;
@@ -132,14 +134,14 @@ pub async fn run(
     };
     let (local, http, roots, closure) =
         unless(interrupted, prepared).await.ok_or(PushClosureError::Interrupted)??;
-    let sources = roots.sources_in(&closure);
+    let mut sources = Sources::new(&roots.sources, &local.store);
     let mut targets = Vec::new();
     for target in &request.targets {
         let mut push = TargetPush {
             request,
             local: &local,
             closure: &closure,
-            sources: &sources,
+            sources: &mut sources,
             http: &http,
             reporter,
             report: TargetReport {

@@ -222,7 +222,7 @@ pub struct TargetReport {
     pub upstream: Tally,
     /// What a filter left out.
     pub excluded: Tally,
-    /// Sources that the target does not have.
+    /// Sources that the target does not have, and that no filter leaves out.
     pub sources: Vec<SourcePath>,
     /// What had to move.
     pub push: Tally,

@@ -1,13 +1,10 @@
 //! What a push is about: where its closure begins, and what of it leaves this machine only when that is meant.
 
-use std::collections::HashMap;
-
 use nix_derivation::StorePath;
 
 use super::logins::Logins;
 use super::{PushClosureError, Request};
 use crate::event::{Event, Reporter};
-use crate::graph::{Closure, PathIndex};
 use crate::jobs::LocalNix;
 use crate::nix::{
     Bash, DevShell, Flake, FlakeSource, Inputs, Installable, NixError, Outputs, ResolveError, Resolver,
@@ -37,7 +34,7 @@ pub(super) struct Roots {
     /// The dev shells that were named, and their parts.
     pub(super) dev_shells: Vec<(Shell, DevShell)>,
     /// What is known of sources, in the closure or not.
-    sources: Vec<FlakeSource>,
+    pub(super) sources: Vec<FlakeSource>,
 }
 
 /// A flag that does not fit what was named.
@@ -275,10 +272,10 @@ impl Finding<'_> {
         if has_shells {
             self.add_bash(flake, &inputs, roots).await?;
         }
-        let own = flake.own_source();
+        let own = self.own_source(flake).await?;
         let mut wanted: Vec<StorePath> = Vec::new();
         if scope.flake_inputs {
-            wanted.extend(inputs.sources.iter().map(|source| source.path.clone()));
+            wanted.extend(self.wanted_inputs(&inputs.sources).await?);
         }
         if scope.include_sources {
             wanted.extend(own.iter().map(|source| source.path.clone()));
@@ -287,6 +284,41 @@ impl Finding<'_> {
         roots.add(&wanted);
         roots.sources.extend(own.into_iter().chain(inputs.sources));
         Ok(())
+    }
+
+    /// A flake's own source, with the hash of its NAR where the store has it.
+    async fn own_source(&self, flake: &Flake) -> Result<Option<FlakeSource>, ResolveError> {
+        let Some(own) = flake.own_source() else {
+            self.reporter.warn(format!(
+                "Nix does not say where the source of the flake {} is, so that nothing keeps it from being pushed",
+                flake.shown()
+            ));
+            return Ok(None);
+        };
+        let path = std::slice::from_ref(&own.path);
+        let nar_hash = if self.local.store.invalid(path).await?.is_empty() {
+            let (closure, _) = self.local.store.closure(path).await?;
+            closure.roots().first().map(|root| closure.info(*root).nar_hash.clone())
+        } else {
+            None
+        };
+        Ok(Some(FlakeSource { nar_hash, ..own }))
+    }
+
+    /// The inputs that are to be pushed as such. One that would be withheld need not be fetched for that.
+    async fn wanted_inputs(&self, inputs: &[FlakeSource]) -> Result<Vec<StorePath>, ResolveError> {
+        let paths: Vec<StorePath> = inputs.iter().map(|source| source.path.clone()).collect();
+        let invalid = self.local.store.invalid(&paths).await?;
+        let (left_out, wanted): (Vec<&FlakeSource>, Vec<&FlakeSource>) = inputs.iter().partition(|source| {
+            let is_free = source.kind == SourceKind::PublicInput || self.request.scope.include_sources;
+            !is_free && invalid.contains(&source.path)
+        });
+        for source in left_out {
+            let kind = &source.kind;
+            self.reporter
+                .warn(format!("{kind}, is not in the store, and is pushed only with --include-sources"));
+        }
+        Ok(wanted.into_iter().map(|source| source.path.clone()).collect())
     }
 
     async fn add_bash(&self, flake: &Flake, inputs: &Inputs, roots: &mut Roots) -> Result<(), ResolveError> {
@@ -352,30 +384,5 @@ impl Roots {
                 self.paths.push(path.clone());
             }
         }
-    }
-
-    /// Which members of a closure are sources that not everybody may have.
-    pub(super) fn sources_in(&self, closure: &Closure) -> Sources {
-        let known: HashMap<&StorePath, &SourceKind> =
-            self.sources.iter().map(|source| (&source.path, &source.kind)).collect();
-        let kind = |index: PathIndex| {
-            let path = &closure.info(index).path;
-            if path.is_derivation() {
-                return Some(SourceKind::Derivation);
-            }
-            known.get(path).filter(|kind| ***kind != SourceKind::PublicInput).map(|kind| (*kind).clone())
-        };
-        Sources(closure.indices().filter_map(|index| Some((index, kind(index)?))).collect())
-    }
-}
-
-/// Members of a closure that are pushed only with `--include-sources`, with what they are.
-#[derive(Debug, Default)]
-pub(super) struct Sources(HashMap<PathIndex, SourceKind>);
-
-impl Sources {
-    /// What a member is, if it is one of these.
-    pub(super) fn kind(&self, index: PathIndex) -> Option<&SourceKind> {
-        self.0.get(&index)
     }
 }

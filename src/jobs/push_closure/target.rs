@@ -7,7 +7,7 @@ use nix_narinfo::NarInfo;
 use tokio::sync::watch;
 
 use super::outcome::{BlockedPath, FailedPath, PlannedPath, Pushed, SourcePath, TargetError, TargetReport};
-use super::scope::Sources;
+use super::sources::Sources;
 use super::{Destination, Request, Target};
 use crate::cache::local::LocalCache;
 use crate::cache::signing::is_readable_by_others;
@@ -30,7 +30,7 @@ pub(super) struct TargetPush<'a> {
     pub(super) request: &'a Request,
     pub(super) local: &'a LocalNix,
     pub(super) closure: &'a Closure,
-    pub(super) sources: &'a Sources,
+    pub(super) sources: &'a mut Sources,
     pub(super) http: &'a Arc<HttpSettings>,
     pub(super) reporter: &'a Reporter,
     pub(super) report: TargetReport,
@@ -71,6 +71,8 @@ impl<'a> TargetPush<'a> {
             Ok::<_, TargetError>((is_new_cache, self.ask(&cache, &upstreams, trusted, !is_new_cache).await?))
         };
         let (is_new_cache, known) = unless(interrupted, asked).await.ok_or(TargetError::Interrupted)??;
+        let looked_at = self.look_at_sources(&known);
+        unless(interrupted, looked_at).await.ok_or(TargetError::Interrupted)?;
         let plan = Plan::new(self.closure, &known.target, &known.upstream, |index| self.may_move(index));
         self.announce(&plan);
         if !self.request.dry_run {
@@ -299,11 +301,12 @@ impl<'a> TargetPush<'a> {
         self.report.push = tally(Class::Push);
         self.report.sources = plan
             .paths(self.closure, |class| matches!(class, Class::Push | Class::Excluded))
+            .filter(|index| self.is_chosen(*index))
             .filter_map(|index| {
                 Some(SourcePath {
                     path: self.shown(index),
-                    what: self.sources.kind(index)?.to_string(),
-                    is_withheld: plan.class(index) == Class::Excluded,
+                    what: self.sources.of(index)?.to_string(),
+                    is_withheld: !self.request.scope.include_sources,
                 })
             })
             .collect();
@@ -335,9 +338,24 @@ impl<'a> TargetPush<'a> {
         self.local.store.dir().render_path(&self.closure.info(index).path)
     }
 
+    /// Whether no filter leaves it out.
+    fn is_chosen(&self, index: PathIndex) -> bool {
+        self.request.filter.keeps(&self.closure.info(index).base_name())
+    }
+
     fn may_move(&self, index: PathIndex) -> bool {
-        let is_withheld = self.sources.kind(index).is_some() && !self.request.scope.include_sources;
-        !is_withheld && self.request.filter.keeps(&self.closure.info(index).base_name())
+        let is_free = self.request.scope.include_sources || self.sources.of(index).is_none();
+        is_free && self.is_chosen(index)
+    }
+
+    /// Finds out what is a source of what may have to move.
+    async fn look_at_sources(&mut self, known: &Known<'_>) {
+        let (closure, filter) = (self.closure, &self.request.filter);
+        let members = closure.indices().filter(|index| {
+            let is_held = known.target.has(*index) || known.upstream.has(*index);
+            !is_held && filter.keeps(&closure.info(*index).base_name())
+        });
+        self.sources.look_at(closure, &self.local.store, members, self.reporter).await;
     }
 
     /// What everybody could read is asked for first. Where a target wants a login, sources are only left out.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::nix::{Nix, Store};
 use super::program::Run;
 
@@ -74,10 +76,40 @@ impl Project {
         self.store.scratch.file(&format!("flake/{name}"), content);
     }
 
-    /// `push-closure --to CACHE` in the flake's directory.
+    /// Puts an input into the store, and writes a lock file by which Nix has it already: `locked` says where it would come from.
+    /// It is a flake where it has a `flake.nix`. Gives its path in the store.
+    pub(crate) fn lock(&self, inputs: &[(&str, &Path, Value)]) -> Vec<String> {
+        let mut nodes = serde_json::Map::new();
+        let mut paths = Vec::new();
+        for (name, path, locked) in inputs {
+            let text = path.to_str().unwrap();
+            paths.push(
+                self.store.run("nix", &["store", "add-path", "--name", "source", text]).trim().to_owned(),
+            );
+            let mut node = serde_json::json!({ "original": locked, "locked": locked });
+            node["locked"]["narHash"] = self.store.run("nix", &["hash", "path", text]).trim().into();
+            if !path.join("flake.nix").exists() {
+                node["flake"] = false.into();
+            }
+            nodes.insert((*name).to_owned(), node);
+        }
+        let names: serde_json::Map<String, Value> =
+            inputs.iter().map(|(name, ..)| ((*name).to_owned(), (*name).into())).collect();
+        nodes.insert("root".to_owned(), serde_json::json!({ "inputs": names }));
+        let lock = serde_json::json!({ "version": 7, "root": "root", "nodes": nodes });
+        self.file("flake.lock", &lock.to_string());
+        paths
+    }
+
+    /// `push-closure --json --to CACHE` in the flake's directory.
     pub(crate) fn push(&self, args: &[&str]) -> Run {
-        let run = Run::push(&self.store).cwd(&self.dir).args(["--json", "--allow-unsigned"]);
-        run.to(&self.cache).args(args.to_vec())
+        self.push_to(&self.cache, args).arg("--json")
+    }
+
+    /// The same to another cache, for people.
+    pub(crate) fn push_to(&self, cache: impl AsRef<Path>, args: &[&str]) -> Run {
+        let run = Run::push(&self.store).cwd(&self.dir).arg("--allow-unsigned");
+        run.to(cache).args(args.to_vec())
     }
 
     /// Runs `nix` in the flake's directory, which must succeed, and gives its standard output.
