@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::support::cache::assert_closed;
+use crate::support::faults::{Answer, Kind, Rule};
 use crate::support::flakes::{Project, stand_in, system};
-use crate::support::nix::{Nix, base, with_every_nix};
+use crate::support::nix::{Nix, a_nix, base, with_every_nix};
 use crate::support::outcome::{Outcome, count, names};
 use crate::support::scratch::copy_tree;
 use crate::support::server::Server;
@@ -83,6 +84,54 @@ fn copies_of_our_files_are_sources_whole_or_not_and_under_any_name() {
             assert_eq!((sources(&outcome), &outcome.target()["verified"]), (Vec::new(), &true.into()));
         }
     });
+}
+
+#[test]
+fn a_target_that_everybody_can_read_is_refused_and_told_apart_from_one_of_which_that_is_not_known() {
+    let project = project(a_nix());
+    let server = Server::new(&project.cache);
+    let push = |args: &[&str]| project.push_to(&server.url, &[&["--json", "--build"], args].concat()).run();
+    // Nothing is there yet that could be read.
+    let outcome = push(&[".#whole"]).expect(2);
+    outcome.complains(&[
+        "whether http://",
+        "is not known (it says that nix-cache-info is not there)",
+        "the flake's own source",
+    ]);
+    push(&[".#none"]).expect(0);
+    let outcome = push(&[".#whole"]).expect(2);
+    let words = [
+        "can be read without a login, and a source would have to be withheld from it",
+        "the flake's own source",
+    ];
+    let outcome = outcome.complains(&words);
+    assert_eq!(count(&outcome.target(), "pushed"), 0);
+    let puts = server.count(|exchange| exchange.method == "PUT");
+
+    // "me:sesame"
+    let login = "Basic bWU6c2VzYW1l";
+    let netrc = project.store.scratch.file("netrc", "machine 127.0.0.1 login me password sesame\n");
+    let with_login = |what: &str| push(&["--option", "netrc-file", netrc.to_str().unwrap(), ".#none", what]);
+    let page = Answer::redirect(format!("{}/login", server.url));
+    let strange = [
+        (Rule::all(Answer::status(404)), "is not known (it says that nix-cache-info is not there)"),
+        (Rule::all(Answer::status(503)), "is not known (HTTP 503"),
+        (Rule::all(page), "is not known ("),
+        // Each of these shows what everybody can read.
+        (Rule::on("GET", Kind::Info, Answer::status(401)), "can be read without a login, and"),
+        (Rule::on("GET", Kind::Narinfo, Answer::status(401)), "can be read without a login, and"),
+    ];
+    for (rule, words) in strange {
+        server.rule(Rule::method("GET", Answer::body("<html>log in</html>")).path("/login"));
+        server.without_login(login, rule);
+        let outcome = with_login(".#whole").expect(2);
+        outcome.complains(&[words]);
+    }
+    // One that wants a login for everything is only not given the source.
+    server.require_login(login);
+    let outcome = with_login(".#whole").expect(1).complains(&["--include-sources"]);
+    assert_eq!(count(&outcome.target(), "present"), 1);
+    assert_eq!(server.count(|exchange| exchange.method == "PUT"), puts);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `push-closure`: what is missing of a closure goes into a cache, and is proven to be there.
 
+mod consent;
 mod logins;
 mod outcome;
 mod scope;
@@ -26,6 +27,7 @@ use crate::plan::{Filter, Tally};
 use crate::push::{Limits, Method};
 use crate::text;
 
+pub use self::consent::Readers;
 pub use self::outcome::{
     BlockedPath, DevShellReport, FailedPath, PlannedPath, PushClosureReport, Pushed, SourcePath, TargetError,
     TargetReport,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix_derivation::StorePath;
 use serde::Serialize;
 
+use super::consent::Readers;
 use crate::cache::local::LocalCacheError;
 use crate::cache::{KeyError, WriteError};
 use crate::net::HttpError;
@@ -68,10 +69,10 @@ pub enum TargetError {
         /// Some of them.
         examples: Vec<String>,
     },
-    /// Sources would be there for everybody to read.
+    /// Sources would be there for everybody to read, as far as is known.
     #[error(
-        "{url} can be read without a login, and {} among what would be pushed: {}{}",
-        if .sources.len() == 1 { "a source is" } else { "sources are" },
+        "{}, and {} would have to be withheld from it: {}{}",
+        .readers.words(url), if .sources.len() == 1 { "a source" } else { "sources" },
         .sources.iter().take(SOURCES_NAMED).map(|source| format!("{}, {}", source.path, source.what)).collect::<Vec<_>>().join("; "),
         if .sources.len() > SOURCES_NAMED { "; …" } else { "" }
     )]
@@ -80,6 +81,8 @@ pub enum TargetError {
         url: String,
         /// What they are.
         sources: Vec<SourcePath>,
+        /// Who can read it.
+        readers: Readers,
     },
     /// The key cannot be used.
     #[error(transparent)]
@@ -167,7 +170,7 @@ pub struct SourcePath {
     pub is_withheld: bool,
 }
 
-/// A dev shell whose parts were pushed; paths are in full.
+/// A dev shell and its parts; paths are in full.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DevShellReport {

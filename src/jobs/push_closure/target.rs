@@ -79,7 +79,7 @@ impl<'a> TargetPush<'a> {
             // Until something else is known of it.
             self.report.unfinished = self.report.push;
         }
-        let consent = self.require_consent(&url);
+        let consent = self.require_consent(&url, &known.target);
         unless(interrupted, consent).await.ok_or(TargetError::Interrupted)??;
         self.require_signatures(&plan, key.as_ref())?;
         self.warn_of_unsigned(&known.reading);
@@ -356,25 +356,6 @@ impl<'a> TargetPush<'a> {
             !is_held && filter.keeps(&closure.info(*index).base_name())
         });
         self.sources.look_at(closure, &self.local.store, members, self.reporter).await;
-    }
-
-    /// What everybody could read is asked for first. Where a target wants a login, sources are only left out.
-    async fn require_consent(&self, url: &CacheUrl) -> Result<(), TargetError> {
-        let withheld = self.report.sources.iter().filter(|source| source.is_withheld).cloned();
-        let sources: Vec<SourcePath> = withheld.collect();
-        if sources.is_empty() || self.request.scope.include_sources || !self.is_public(url).await? {
-            return Ok(());
-        }
-        Err(TargetError::Sources { url: url.to_string(), sources })
-    }
-
-    /// Whether a target can be read by whoever can reach it: it answers without a login.
-    async fn is_public(&self, url: &CacheUrl) -> Result<bool, TargetError> {
-        if matches!(url.location(), Location::Directory(_)) {
-            return Ok(false);
-        }
-        let anonymous = cache::open(url, &Arc::new(self.request.http.clone()))?;
-        Ok(!matches!(cache_info::read(anonymous.as_ref()).await, Answer::Denied(_)))
     }
 
     fn require_signatures(&self, plan: &Plan, key: Option<&SigningKey>) -> Result<(), TargetError> {

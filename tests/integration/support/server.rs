@@ -68,7 +68,7 @@ struct Shared {
     before: BTreeSet<String>,
     log: Mutex<Log>,
     news: Condvar,
-    login: Mutex<Option<String>>,
+    login: Mutex<Option<(String, Rule)>>,
     sent: AtomicUsize,
     number: AtomicUsize,
 }
@@ -126,7 +126,13 @@ impl Server {
 
     /// Requires this `Authorization` header for everything.
     pub(crate) fn require_login(&self, header: &str) {
-        *self.shared.login.lock().unwrap() = Some(header.to_owned());
+        let refusal = Answer::status(401).header("www-authenticate", "Basic realm=\"test\"");
+        self.without_login(header, Rule::all(refusal));
+    }
+
+    /// Requests that the rule fits are answered by it unless they have this `Authorization` header. (Its counts do not count.)
+    pub(crate) fn without_login(&self, header: &str, rule: Rule) {
+        *self.shared.login.lock().unwrap() = Some((header.to_owned(), rule));
     }
 
     /// What was asked, also for hooks.
@@ -330,10 +336,11 @@ impl Shared {
             }
         }
         let headers = texts(request.headers());
-        if let Some(login) = self.login.lock().unwrap().as_ref()
+        if let Some((login, rule)) = self.login.lock().unwrap().as_ref()
             && headers.get("authorization") != Some(login)
+            && rule.fits(&method, &path)
         {
-            answer = Some(Answer::status(401).header("www-authenticate", "Basic realm=\"test\""));
+            answer = Some(rule.answer.clone());
         }
         let began = log.clock;
         let exchange = Exchange {
