@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::jobs::push_closure::{DevShellReport, PushClosureReport, Request, SourcePath, TargetReport};
 use crate::plan::Tally;
-use crate::text::{count, duration, size};
+use crate::text::{Printable, count, duration, size};
 use crate::ui::Palette;
 
 /// How many paths are named in a list before the rest is counted.
@@ -37,7 +37,7 @@ pub fn human(request: &Request, outcome: &PushClosureReport, palette: Palette) -
         let _ = write_target(&mut text, target, request, palette);
     }
     for shell in &outcome.dev_shells {
-        let _ = write_dev_shell(&mut text, shell);
+        let _ = write_dev_shell(&mut text, shell, request, outcome, palette);
     }
     text
 }
@@ -105,14 +105,30 @@ fn write_sources(text: &mut String, target: &TargetReport, palette: Palette) -> 
     list(text, "source", free.iter().map(shown))
 }
 
-fn write_dev_shell(text: &mut String, shell: &DevShellReport) -> std::fmt::Result {
-    writeln!(
-        text,
-        "dev shell {}: the environment is that of Nix {}; another version makes its own",
-        shell.installable, shell.nix
-    )?;
-    for path in &shell.environment {
-        writeln!(text, "  {path}")?;
+/// What of a dev shell is where: its environment is of use only where it is.
+fn write_dev_shell(
+    text: &mut String,
+    shell: &DevShellReport,
+    request: &Request,
+    outcome: &PushClosureReport,
+    palette: Palette,
+) -> std::fmt::Result {
+    let name = format!("dev shell {}", Printable(&shell.installable));
+    let lacks = |target: &&TargetReport| target.incomplete_dev_shells.contains(&shell.installable);
+    let lacking: Vec<&TargetReport> = outcome.targets.iter().filter(lacks).collect();
+    if lacking.len() < outcome.targets.len() {
+        writeln!(
+            text,
+            "{name}: its environment is that of Nix {}; another version makes its own",
+            shell.nix
+        )?;
+        for path in &shell.environment {
+            writeln!(text, "  {path}")?;
+        }
+    }
+    let lacks = if request.dry_run { "would lack" } else { "lacks" };
+    for target in lacking {
+        writeln!(text, "{}: {} {lacks} a part of it", palette.warning(&name), target.url)?;
     }
     Ok(())
 }

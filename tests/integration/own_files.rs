@@ -87,6 +87,30 @@ fn copies_of_our_files_are_sources_whole_or_not_and_under_any_name() {
 }
 
 #[test]
+fn what_a_dev_shell_is_made_of_is_withheld_and_the_report_says_that_the_shell_is_not_whole() {
+    with_every_nix(|nix| {
+        let project = project(nix);
+        let outcome = project.push(&["--dev-shell", "--build", "."]).run().expect(1);
+        assert_eq!(sources(&outcome), [("a copy of files of the flake's own source".to_owned(), true)]);
+        assert_eq!(outcome.target()["incompleteDevShells"], json!(["."]), "{outcome}");
+        assert!(!pushed(&project).iter().any(|name| name.contains("shell") || name == "src"), "{outcome}");
+        let human = |args: &[&str]| {
+            project.push_to(&project.cache, &[&["--dev-shell", "--build"], args].concat()).run()
+        };
+        let outcome = human(&["."]).expect(1).says(&["dev shell .: file://", "lacks a part of it"]);
+        assert!(!outcome.output().contains("its environment is that of Nix"), "{outcome}");
+        let outcome = human(&["--dry-run", "."]).expect(1).says(&["would lack a part of it"]);
+        assert!(!outcome.output().contains("its environment is that of Nix"), "{outcome}");
+        // The other one is, and its environment is there.
+        let outcome =
+            human(&[".", ".#free"]).expect(1).says(&["dev shell .#free: its environment is that of Nix"]);
+        assert!(!outcome.output().contains(".#free: file://"), "{outcome}");
+        let outcome = project.push(&["--dev-shell", "--include-sources", "."]).run().expect(0);
+        assert_eq!(outcome.target()["incompleteDevShells"], json!([]), "{outcome}");
+    });
+}
+
+#[test]
 fn a_target_that_everybody_can_read_is_refused_and_told_apart_from_one_of_which_that_is_not_known() {
     let project = project(a_nix());
     let server = Server::new(&project.cache);

@@ -7,9 +7,11 @@ mod scope;
 mod sources;
 mod target;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use nix_derivation::StorePath;
 use tokio::sync::watch;
 
 use self::logins::Logins;
@@ -20,7 +22,7 @@ use super::local_nix::{LocalNix, LocalNixError, StoreEnvironment};
 use super::unless;
 use crate::cache::CacheUrl;
 use crate::event::Reporter;
-use crate::graph::Closure;
+use crate::graph::{Closure, PathIndex};
 use crate::net::HttpSettings;
 use crate::nix::{EvaluationArguments, ResolveError, Source, StoreError};
 use crate::plan::{Filter, Tally};
@@ -137,6 +139,7 @@ pub async fn run(
     let (local, http, roots, closure) =
         unless(interrupted, prepared).await.ok_or(PushClosureError::Interrupted)??;
     let mut sources = Sources::new(&roots.sources, &local.store);
+    let shells = shell_members(&roots, &closure);
     let mut targets = Vec::new();
     for target in &request.targets {
         let mut push = TargetPush {
@@ -144,6 +147,7 @@ pub async fn run(
             local: &local,
             closure: &closure,
             sources: &mut sources,
+            shells: &shells,
             http: &http,
             reporter,
             report: TargetReport {
@@ -165,6 +169,17 @@ pub async fn run(
     let store = &local.store;
     let dev_shells = roots.dev_shells.iter().map(|(_, shell)| DevShellReport::new(shell, store)).collect();
     Ok(PushClosureReport { revision: roots.revision, dev_shells, targets, elapsed: started.elapsed() })
+}
+
+/// The dev shells by name, each with its parts as members of the closure.
+fn shell_members(roots: &Roots, closure: &Closure) -> Vec<(String, Vec<PathIndex>)> {
+    let place: HashMap<&StorePath, PathIndex> =
+        closure.roots().iter().map(|index| (&closure.info(*index).path, *index)).collect();
+    let shells = roots.dev_shells.iter().map(|(_, shell)| {
+        let parts = shell.environment.iter().chain(&shell.inputs).chain(&shell.bash);
+        (shell.installable.clone(), parts.filter_map(|path| place.get(path).copied()).collect())
+    });
+    shells.collect()
 }
 
 async fn load_closure(local: &LocalNix, roots: &Roots) -> Result<Closure, StoreError> {

@@ -227,6 +227,8 @@ pub struct TargetReport {
     pub excluded: Tally,
     /// Sources that the target does not have, and that no filter leaves out.
     pub sources: Vec<SourcePath>,
+    /// Dev shells, as they were named, of which the target lacks a part; of a dry run, would lack.
+    pub incomplete_dev_shells: Vec<String>,
     /// What had to move.
     pub push: Tally,
     /// Every path with what would be done with it, references first; only of a dry run.

@@ -1,5 +1,6 @@
 //! One target: ask, plan, push, read back.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use nix_derivation::StorePath;
@@ -31,6 +32,8 @@ pub(super) struct TargetPush<'a> {
     pub(super) local: &'a LocalNix,
     pub(super) closure: &'a Closure,
     pub(super) sources: &'a mut Sources,
+    /// The dev shells by name, and their parts.
+    pub(super) shells: &'a [(String, Vec<PathIndex>)],
     pub(super) http: &'a Arc<HttpSettings>,
     pub(super) reporter: &'a Reporter,
     pub(super) report: TargetReport,
@@ -54,6 +57,7 @@ impl<'a> TargetPush<'a> {
         target: &Target,
         interrupted: &watch::Receiver<bool>,
     ) -> Result<(), TargetError> {
+        self.note_shells(|_| true);
         let (url, key) = self.open_key(target)?;
         self.report.url = url.to_string();
         self.report.public_key = key.as_ref().map(SigningKey::public_key);
@@ -75,6 +79,7 @@ impl<'a> TargetPush<'a> {
         unless(interrupted, looked_at).await.ok_or(TargetError::Interrupted)?;
         let plan = Plan::new(self.closure, &known.target, &known.upstream, |index| self.may_move(index));
         self.announce(&plan);
+        self.note_shells(|index| !matches!(plan.class(index), Class::Present | Class::Upstream));
         if !self.request.dry_run {
             // Until something else is known of it.
             self.report.unfinished = self.report.push;
@@ -83,7 +88,9 @@ impl<'a> TargetPush<'a> {
         unless(interrupted, consent).await.ok_or(TargetError::Interrupted)??;
         self.require_signatures(&plan, key.as_ref())?;
         self.warn_of_unsigned(&known.reading);
+        let is_left_out = |index| matches!(plan.class(index), Class::Excluded | Class::Blocked { .. });
         if self.request.dry_run {
+            self.note_shells(is_left_out);
             return Ok(());
         }
         if is_new_cache && self.report.push.paths > 0 {
@@ -109,6 +116,10 @@ impl<'a> TargetPush<'a> {
                 .map_err(|source| TargetError::Write { url, source })?
         };
         let stopped = outcome.stopped.take();
+        let mut missing: HashSet<PathIndex> = outcome.unfinished.iter().copied().collect();
+        missing.extend(outcome.failed.iter().map(|(index, _)| *index));
+        missing.extend(outcome.blocked.iter().map(|(index, _)| *index));
+        self.note_shells(|index| is_left_out(index) || missing.contains(&index));
         self.note(outcome);
         match stopped {
             Some(Stop::Interrupted) => return Err(TargetError::Interrupted),
@@ -356,6 +367,12 @@ impl<'a> TargetPush<'a> {
             !is_held && filter.keeps(&closure.info(*index).base_name())
         });
         self.sources.look_at(closure, &self.local.store, members, self.reporter).await;
+    }
+
+    /// Notes of which dev shells the target lacks a part.
+    fn note_shells(&mut self, is_missing: impl Fn(PathIndex) -> bool) {
+        let incomplete = self.shells.iter().filter(|(_, parts)| parts.iter().any(|part| is_missing(*part)));
+        self.report.incomplete_dev_shells = incomplete.map(|(shell, _)| shell.clone()).collect();
     }
 
     fn require_signatures(&self, plan: &Plan, key: Option<&SigningKey>) -> Result<(), TargetError> {
