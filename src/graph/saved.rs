@@ -2,10 +2,11 @@
 //!
 //! The schema is `docs/schema/graph.json`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use nix_derivation::{StoreDir, StorePath};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::build_graph::{BuildGraph, BuildGraphError, DerivationView};
 use super::builder::BuildGraphBuilder;
@@ -15,7 +16,7 @@ use super::derivation::{Derivation, DerivationKind, Input, Output};
 /// One derivation of a saved graph; paths are in full.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SavedDerivation {
+pub struct SavedDerivation<C = Option<Contents>> {
     /// The `.drv` path.
     pub drv: String,
     /// The name, without the suffix.
@@ -32,7 +33,7 @@ pub struct SavedDerivation {
     pub allows_substitutes: bool,
     /// What it says besides; nothing where its file could not be read.
     #[serde(flatten)]
-    pub contents: Option<Contents>,
+    pub contents: C,
 }
 
 /// An output of a saved derivation.
@@ -80,8 +81,26 @@ pub enum SavedGraphError {
     #[error("its schema is {0:?}, and not {SCHEMA:?}")]
     Schema(String),
     /// Something in it should be a path, and is not.
-    #[error("{0:?} is no path of its store")]
+    #[error("{0:?} is no path of its store, or of another kind than should be here")]
     Path(String),
+    /// A derivation says only a part of what it should, or something else.
+    #[error("what it says of {drv} cannot be used: {source}")]
+    Contents {
+        /// The `.drv` path.
+        drv: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// It has a derivation twice.
+    #[error("it lists {0} twice")]
+    Twice(String),
+    /// Nothing was named when it was saved, so that there is nothing to begin at.
+    #[error("its \"roots\" are empty, so that it does not say what was named")]
+    NoRoots,
+    /// What was named is not in it.
+    #[error("its root {0} is not among its derivations")]
+    MissingRoot(String),
     /// Its derivations are no graph.
     #[error(transparent)]
     Graph(#[from] BuildGraphError),
@@ -97,7 +116,21 @@ struct Document {
     schema: String,
     store_dir: String,
     roots: Vec<String>,
-    derivations: Vec<SavedDerivation>,
+    /// What they say besides is looked at when it is known whose it is, so that an error can name it.
+    derivations: Vec<SavedDerivation<Map<String, Value>>>,
+}
+
+/// The members that [`Contents`] is saved as.
+const CONTENTS: [&str; 5] = ["system", "builder", "args", "env", "structuredAttrs"];
+
+/// What a derivation says besides; nothing where nothing of it is there. A part of it is an error: taken for the whole, what
+/// is missing would pass for what the derivation does not have.
+fn contents(drv: &str, members: Map<String, Value>) -> Result<Option<Contents>, SavedGraphError> {
+    if !CONTENTS.iter().any(|name| members.contains_key(*name)) {
+        return Ok(None);
+    }
+    let read = serde_json::from_value(Value::Object(members));
+    read.map(Some).map_err(|source| SavedGraphError::Contents { drv: drv.to_owned(), source })
 }
 
 impl SavedDerivation {
@@ -141,13 +174,20 @@ impl SavedDerivation {
             contents,
         }
     }
+}
 
+impl SavedDerivation<Map<String, Value>> {
     fn into_derivation(
         self,
         parse: impl Fn(&str) -> Result<StorePath, SavedGraphError>,
     ) -> Result<(Derivation, Option<Contents>), SavedGraphError> {
+        let contents = contents(&self.drv, self.contents)?;
+        let path = parse(&self.drv)?;
+        if !path.is_derivation() {
+            return Err(SavedGraphError::Path(self.drv));
+        }
         let derivation = Derivation {
-            path: parse(&self.drv)?,
+            path,
             kind: self.kind,
             outputs: self
                 .outputs
@@ -170,7 +210,7 @@ impl SavedDerivation {
             sources: self.sources.iter().map(|source| parse(source)).collect::<Result<_, _>>()?,
             allows_substitutes: self.allows_substitutes,
         };
-        Ok((derivation, self.contents))
+        Ok((derivation, contents))
     }
 }
 
@@ -190,16 +230,29 @@ impl SavedGraph {
         let parse = |text: &str| store_dir.parse_path(text.as_bytes()).map_err(|_| no_path(text));
         let mut builder = BuildGraphBuilder::default();
         let mut all = HashMap::with_capacity(document.derivations.len());
+        let mut met = HashSet::with_capacity(document.derivations.len());
         for saved in document.derivations {
             let (derivation, contents) = saved.into_derivation(parse)?;
+            if !met.insert(derivation.path.clone()) {
+                return Err(SavedGraphError::Twice(store_dir.render_path(&derivation.path)));
+            }
             if derivation.kind == DerivationKind::Unread {
                 builder.add_unread(&derivation.path);
                 continue;
             }
             builder.add(&derivation);
-            all.insert(derivation.path, contents.unwrap_or_default());
+            if let Some(contents) = contents {
+                all.insert(derivation.path, contents);
+            }
         }
-        let roots = document.roots.iter().map(|root| parse(root)).collect::<Result<_, _>>()?;
+        if document.roots.is_empty() {
+            return Err(SavedGraphError::NoRoots);
+        }
+        let root = |text: &String| {
+            let path = parse(text)?;
+            if met.contains(&path) { Ok(path) } else { Err(SavedGraphError::MissingRoot(text.clone())) }
+        };
+        let roots = document.roots.iter().map(root).collect::<Result<_, _>>()?;
         Ok(Self { roots, graph: builder.finish()?, contents: all, store_dir })
     }
 }
@@ -211,7 +264,7 @@ mod tests {
     use super::*;
     use crate::graph::build_graph_tests::{derivation, drv_path};
 
-    fn saved(graph: &BuildGraph) -> serde_json::Value {
+    fn saved(graph: &BuildGraph) -> Value {
         let store_dir = StoreDir::default();
         let contents =
             || Contents { builder: "/bin/sh".into(), args: vec!["-c".into()], ..Contents::default() };
@@ -221,7 +274,7 @@ mod tests {
             .collect();
         json!({
             "schema": SCHEMA, "storeDir": store_dir.as_str(), "derivations": derivations, "more": 1,
-            "roots": [store_dir.render_path(&drv_path(2))],
+            "roots": [derivations.last().map(|last| &last.drv)],
         })
     }
 
@@ -240,7 +293,7 @@ mod tests {
     #[test]
     fn what_is_none_is_named() {
         let graph = BuildGraph::new(&[derivation(0, &[])]).expect("a graph");
-        let broken = |change: fn(&mut serde_json::Value)| {
+        let broken = |change: fn(&mut Value)| {
             let mut document = saved(&graph);
             change(&mut document);
             SavedGraph::parse(document.to_string().as_bytes()).expect_err("broken").to_string()
@@ -251,5 +304,43 @@ mod tests {
         );
         assert!(broken(|document| document["derivations"] = json!({})).contains("no saved graph"));
         assert!(SavedGraph::parse(b"{").is_err());
+        let drv = StoreDir::default().render_path(&drv_path(0));
+        let named = |change| {
+            let error = broken(change);
+            assert!(error.contains(&drv), "{error}");
+            error
+        };
+        named(|document| document["derivations"][0]["env"] = Value::Null);
+        let without = |document: &mut Value| {
+            document["derivations"][0].as_object_mut().expect("a derivation").remove("env");
+        };
+        assert!(named(without).contains("missing field `env`"));
+        named(|document| document["derivations"][0]["env"] = json!({ "v": 1 }));
+        named(|document| document["derivations"][0]["structuredAttrs"] = json!([]));
+        let twice = |document: &mut Value| {
+            let first = document["derivations"][0].clone();
+            document["derivations"].as_array_mut().expect("derivations").push(first);
+        };
+        assert!(named(twice).contains("twice"));
+        assert!(broken(|document| document["roots"] = json!([])).contains("roots"));
+        let other = |document: &mut Value| {
+            document["roots"] = json!([StoreDir::default().render_path(&drv_path(7))]);
+        };
+        assert!(broken(other).contains("-p7.drv is not among its derivations"));
+        let output = |document: &mut Value| {
+            document["derivations"][0]["drv"] = document["derivations"][0]["outputs"][0]["path"].clone();
+        };
+        assert!(broken(output).contains("is no path"));
+    }
+
+    #[test]
+    fn a_derivation_that_says_nothing_was_not_read() {
+        let graph = BuildGraph::new(&[derivation(0, &[])]).expect("a graph");
+        let mut document = saved(&graph);
+        for name in CONTENTS {
+            document["derivations"][0].as_object_mut().expect("a derivation").remove(name);
+        }
+        let back = SavedGraph::parse(document.to_string().as_bytes()).expect("a saved graph");
+        assert_eq!((back.graph.len(), back.contents.len()), (1, 0));
     }
 }

@@ -103,11 +103,12 @@ proptest! {
     #[test]
     fn what_is_saved_is_the_same_graph(all in derivations()) {
         let graph = in_one(&all);
+        let derivations: Vec<_> = seen(&graph).into_iter().map(|(saved, _)| saved).collect();
         let document = serde_json::json!({
             "schema": crate::graph::SAVED_SCHEMA,
             "storeDir": "/nix/store",
-            "roots": [],
-            "derivations": seen(&graph).into_iter().map(|(saved, _)| saved).collect::<Vec<_>>(),
+            "roots": derivations.iter().map(|saved| &saved.drv).collect::<Vec<_>>(),
+            "derivations": derivations,
         });
         let back = crate::graph::SavedGraph::parse(document.to_string().as_bytes()).expect("a saved graph");
         prop_assert_eq!(seen(&back.graph), seen(&graph));

@@ -68,6 +68,7 @@ impl Named {
                     .await
                     .map_err(|source| DiffError::Unreadable { file: file.clone(), source })?;
                 let saved = SavedGraph::parse(&text).map_err(|source| DiffError::Saved { file, source })?;
+                // Each is there, or the graph would not have been taken.
                 let roots = saved.roots.iter().filter_map(|root| saved.graph.find(root)).collect();
                 Ok(LoadedSide {
                     graph: saved.graph,
