@@ -21,6 +21,34 @@ impl Resolver<'_> {
     ///
     /// When something cannot be evaluated, or a store path is named whose derivation the store does not have.
     pub async fn targets(&self, installables: &[Installable]) -> Result<Vec<BuildTarget>, ResolveError> {
+        let (mut targets, plain) = self.named(installables).await?;
+        if let Some(plain) = plain {
+            self.add_defaults(&plain, &mut targets).await?;
+        }
+        Ok(targets.0)
+    }
+
+    /// The derivations behind `installables` alone: Nix 2.8 cannot say which outputs are meant of anything that it evaluates
+    /// while it takes content-addressed derivations.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::targets`].
+    pub async fn build_roots(&self, installables: &[Installable]) -> Result<Vec<StorePath>, ResolveError> {
+        let (mut targets, plain) = self.named(installables).await?;
+        if let Some(plain) = plain {
+            for derivation in self.derivations(&plain).await? {
+                targets.add(derivation, []);
+            }
+        }
+        Ok(targets.0.into_iter().map(|target| target.derivation).collect())
+    }
+
+    /// What names its outputs, and the expressions that do not, where those are to be evaluated.
+    async fn named(
+        &self,
+        installables: &[Installable],
+    ) -> Result<(Targets, Option<Vec<String>>), ResolveError> {
         let mut targets = Targets::default();
         let mut plain = Vec::new();
         for installable in installables {
@@ -35,10 +63,8 @@ impl Resolver<'_> {
                 Installable::Expression(text, None) => plain.push(text.clone()),
             }
         }
-        if !plain.is_empty() || installables.is_empty() {
-            self.add_defaults(&plain, &mut targets).await?;
-        }
-        Ok(targets.0)
+        let is_evaluated = !plain.is_empty() || installables.is_empty();
+        Ok((targets, is_evaluated.then_some(plain)))
     }
 
     async fn add_path(&self, path: &StorePath, targets: &mut Targets) -> Result<(), ResolveError> {
