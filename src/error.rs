@@ -210,7 +210,14 @@ impl From<DiffError> for CommandError {
             DiffError::OtherStore { .. } => {
                 Self::usage(error).hinted("compare what was evaluated with the same store directory")
             }
-            DiffError::Git(_) => Self::new(ExitStatus::Impossible, error)
+            DiffError::NoGit { .. } => {
+                Self::new(ExitStatus::Impossible, error).hinted("install git: Nix needs it for a repository too")
+            }
+            DiffError::Revision { .. } => Self::new(ExitStatus::Impossible, error).hinted(
+                "name one commit that is in this repository (in a shallow one, fetch it first), or a flake of the \
+                 registry as flake:NAME",
+            ),
+            DiffError::Repository { .. } => Self::new(ExitStatus::Impossible, error)
                 .hinted("name the revision as Nix does: '.?rev=COMMIT#ATTRIBUTE'"),
             DiffError::Interrupted => Self::new(ExitStatus::Interrupted, error),
         }

@@ -64,6 +64,10 @@ impl Project {
         self.git(&["commit", "--quiet", "--message=x"]);
     }
 
+    fn commit_empty(&self) {
+        self.git(&["commit", "--quiet", "--allow-empty", "--message=x"]);
+    }
+
     /// Replaces a text in the flake.
     fn change(&self, from: &str, to: &str) -> &Self {
         let file = self.dir.join("flake.nix");
@@ -216,6 +220,130 @@ fn a_flake_in_a_directory_of_the_repository_is_found_there_before_too() {
         .run()
         .expect(1);
     assert_eq!(outcome.json()["differences"][0]["new"]["name"], "lib-1.0");
+}
+
+#[test]
+fn a_repository_may_stand_in_a_directory_of_any_name() {
+    with_every_nix(|nix| {
+        for name in ["a b", "p%20q", "x#y", "x?y", "\u{fc}n\u{ef}"] {
+            let project = Project::new(nix);
+            project.change("-O2", "-O3");
+            let below = project.store.scratch.dir(&format!("{name}/sub dir&x"));
+            for file in ["flake.nix", "src", ".git"] {
+                fs::rename(project.dir.join(file), below.join(file)).unwrap();
+            }
+            fs::rename(below.join(".git"), below.join("../.git")).unwrap();
+            let project = Project { dir: below, ..project };
+            project.commit();
+            let now = project.git(&["rev-parse", "HEAD"]);
+            project.change("-O3", "-O4");
+            project.commit();
+            assert_eq!(project.differences(&[&now, "HEAD"]), one("lib-1.0", 4), "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_shallow_clone_has_the_revision_that_it_has() {
+    with_every_nix(|nix| {
+        let project = Project::new(nix);
+        project.commit_empty();
+        let clone = project.store.scratch.path().join("clone");
+        let from = format!("file://{}", project.dir.display());
+        project.git(&["clone", "--quiet", "--depth=1", &from, clone.to_str().unwrap()]);
+        let project = Project { dir: clone, ..project };
+        project.change("-O2", "-O3");
+        project.commit();
+        assert_eq!(project.differences(&["HEAD~1", "HEAD"]), one("lib-1.0", 4));
+        project.run(&["HEAD~9", "HEAD"]).expect(3).complains(&["git does not find the revision HEAD~9"]);
+    });
+}
+
+#[test]
+fn a_branch_or_tag_goes_before_files_and_flakes_of_its_name() {
+    let project = Project::new(a_nix());
+    project.git(&["branch", "before"]);
+    project.git(&["tag", "v2"]);
+    project.change("-O2", "-O3");
+    project.commit();
+    for name in ["before", "v2"] {
+        project.store.scratch.dir(&format!("project/{name}"));
+        assert_eq!(project.differences(&[name, "HEAD"]), one("lib-1.0", 4), "{name}");
+        assert_eq!(project.differences(&[&format!("{name}#docs"), "HEAD"]), one("lib-1.0", 2), "{name}");
+    }
+    // What has no such name may well be a flake of the registry, even where git would take it for something.
+    let hash = &project.git(&["rev-parse", "HEAD"])[..5];
+    project.run(&[&format!("x{hash}#docs"), "HEAD"]).expect(3).complains(&["flake"]);
+}
+
+#[test]
+fn a_revision_that_is_none_is_said_to_be_none() {
+    let project = Project::new(a_nix());
+    for name in ["HEAD~9", "HEAD..HEAD", ":/nothing", "HEAD@{upstream}", "0123456"] {
+        let outcome = project.run(&[name, "."]).expect(3);
+        outcome.complains(&[&format!("git does not find the revision {name}"), "name one commit"]);
+    }
+    project.run(&[":/x", "."]).expect(0);
+    let outside = project.store.scratch.dir("outside");
+    let run = || Run::new(&project.store).cwd(&outside).args(["diff", "HEAD", "HEAD"]);
+    run().run().expect(3).complains(&["not a git repository"]);
+    let empty = outside.display().to_string();
+    let program = project.store.env().into_iter().find(|(name, _)| name == "PATH").unwrap().1;
+    let without_git: Vec<&str> = program
+        .split(':')
+        .filter(|directory| !PathBuf::from(directory).join("git").exists())
+        .chain([empty.as_str()])
+        .collect();
+    let outcome = run().env("PATH", without_git.join(":")).run().expect(3);
+    outcome.complains(&["cannot run git to find the revision HEAD", "install git"]);
+    // What a hook sets is of another repository.
+    let outcome = Run::new(&project.store).cwd(&project.dir).args(["diff", "HEAD", "HEAD~9"]);
+    let outcome = outcome.env("GIT_DIR", &empty).env("GIT_WORK_TREE", &empty).run();
+    outcome.expect(3).complains(&["git does not find the revision HEAD~9"]);
+}
+
+#[test]
+fn a_bare_repository_has_revisions_too() {
+    with_every_nix(|nix| {
+        let project = Project::new(nix);
+        project.change("-O2", "-O3");
+        project.commit();
+        let bare = project.store.scratch.path().join("bare");
+        project.git(&["clone", "--quiet", "--bare", ".", bare.to_str().unwrap()]);
+        let project = Project { dir: bare, ..project };
+        assert_eq!(project.differences(&["HEAD~1", "HEAD"]), one("lib-1.0", 4));
+    });
+}
+
+#[test]
+fn content_addressed_derivations_may_be_taken_for_granted() {
+    with_every_nix(|nix| {
+        let mut project = Project::new(nix);
+        project.store.set("experimental-features", "nix-command flakes ca-derivations");
+        project.change("-O2", "-O3");
+        assert_eq!(project.differences(&["HEAD", "."]), one("lib-1.0", 4));
+        assert_eq!(project.differences(&["HEAD#docs", ".#docs"]), one("lib-1.0", 2));
+    });
+}
+
+#[test]
+fn saved_graphs_that_say_too_little_are_refused() {
+    let project = Project::new(a_nix());
+    let outcome = Run::new(&project.store).cwd(&project.dir).args(["graph", "--format", "json"]).run();
+    let saved = outcome.expect(0).json();
+    let compare = |change: &dyn Fn(&mut Value)| {
+        let mut document = saved.clone();
+        change(&mut document);
+        project.store.scratch.file("project/a.json", document.to_string());
+        project.run(&["a.json", "a.json"])
+    };
+    compare(&|_| {}).expect(0);
+    compare(&|document| document["roots"] = Value::Array(Vec::new())).expect(2).complains(&["roots"]);
+    let drv = saved["derivations"][0]["drv"].as_str().unwrap();
+    let without = |document: &mut Value| {
+        document["derivations"][0].as_object_mut().unwrap().remove("env");
+    };
+    compare(&without).expect(2).complains(&[drv, "env"]);
 }
 
 #[test]

@@ -1,17 +1,18 @@
 //! `diff`: why two derivations differ, and what is rebuilt because of it.
 
 mod outcome;
+mod revision;
 mod side;
 mod trees;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use self::outcome::Describe;
 use self::side::{LoadedSide, Named};
-use super::local_nix::{LocalNix, LocalNixError, StoreEnvironment};
+use super::local_nix::{LocalNixError, StoreEnvironment};
 use super::unless;
 use crate::event::{Event, Reporter};
 use crate::graph::SavedGraphError;
@@ -83,9 +84,33 @@ pub enum DiffError {
         /// Its store directory.
         new_dir: String,
     },
-    /// `git` does not do what is asked of it.
-    #[error("{0}")]
-    Git(String),
+    /// There is no `git` to find a revision.
+    #[error("cannot run git to find the revision {revision}: {source}")]
+    NoGit {
+        /// The revision.
+        revision: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What can only be a revision is none.
+    #[error("git does not find the revision {revision} from {}: {reason}", .directory.display())]
+    Revision {
+        /// What was named.
+        revision: String,
+        /// Where it was looked for.
+        directory: PathBuf,
+        /// What git says.
+        reason: String,
+    },
+    /// There is a revision, and git does not say where its repository is.
+    #[error("git does not say where the repository of {revision} begins: {reason}")]
+    Repository {
+        /// The revision.
+        revision: String,
+        /// What git says.
+        reason: String,
+    },
     /// Somebody interrupted it.
     #[error("interrupted")]
     Interrupted,
@@ -109,13 +134,10 @@ async fn compare(request: &Request, reporter: &Reporter) -> Result<DiffReport, D
         Named::understand(&request.old, &request.new, request).await?,
         Named::understand(&request.new, &request.old, request).await?,
     ];
-    // Two saved graphs need no Nix at all.
-    let needs_nix = named.iter().any(|named| !matches!(named, Named::Saved(_)));
-    let local =
-        if needs_nix { Some(LocalNix::open(&request.arguments, &request.store).await?) } else { None };
+    let local = OnceCell::new();
     let [old, new] = named;
-    let old = old.load(request, local.as_ref(), reporter).await?;
-    let new = new.load(request, local.as_ref(), reporter).await?;
+    let old = old.load(request, &local, reporter).await?;
+    let new = new.load(request, &local, reporter).await?;
     if old.store_dir != new.store_dir {
         return Err(DiffError::OtherStore {
             old: request.old.clone(),
@@ -125,6 +147,7 @@ async fn compare(request: &Request, reporter: &Reporter) -> Result<DiffReport, D
         });
     }
     reporter.emit(Event::Step { what: "comparing derivations".to_owned() });
+    let local = local.into_inner();
     let work = move || {
         let (differences, errors) = differences(&old, &new);
         Describe { old: &old, new: &new, local: local.as_ref() }.report(&differences, &errors)

@@ -2,18 +2,16 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use nix_derivation::{StoreDir, StorePath};
-use tokio::process::Command;
+use tokio::sync::OnceCell;
 
-use super::{DiffError, Request};
+use super::{DiffError, Request, revision};
 use crate::event::{Event, Reporter};
 use crate::graph::diff::Says;
 use crate::graph::{BuildGraph, Contents, DerivationIndex, SavedGraph};
 use crate::jobs::LocalNix;
 use crate::nix::{Resolver, Store};
-use crate::text::Printable;
 
 /// What somebody named, as far as it is understood without Nix.
 #[derive(Debug)]
@@ -32,38 +30,23 @@ impl Named {
         if is_json && file.is_file() {
             return Ok(Self::Saved(file));
         }
-        let (revision, attribute) = match text.split_once('#') {
-            Some((revision, attribute)) => (revision, Some(attribute)),
-            None => (text, None),
-        };
-        let may_be_revision = !request.arguments.has_source
-            && !revision.starts_with(['-', '.', '/'])
-            && !revision.contains(':')
-            && !request.directory.join(revision).exists()
-            // With an attribute it could be a flake of the registry, unless it cannot be anything else.
-            && (attribute.is_none() || is_plainly_a_revision(revision));
-        let commit = format!("{revision}^{{commit}}");
-        let ask = ["rev-parse", "--verify", "--quiet", "--end-of-options", &commit];
-        if may_be_revision && let Some(commit) = git(request, &ask).await {
-            let attribute = attribute.or_else(|| other.split_once('#').map(|(_, attribute)| attribute));
-            return Ok(Self::Installable(at_revision(&commit, attribute, request).await?));
-        }
-        Ok(Self::Installable(text.to_owned()))
+        let flake = revision::flake_at(text, other, request).await?;
+        Ok(Self::Installable(flake.unwrap_or_else(|| text.to_owned())))
     }
 
-    /// The graph.
+    /// The graph. Nix is opened for the first that needs it: two saved graphs are compared without.
     pub(super) async fn load(
         self,
         request: &Request,
-        local: Option<&LocalNix>,
+        local: &OnceCell<LocalNix>,
         reporter: &Reporter,
     ) -> Result<LoadedSide, DiffError> {
-        match (self, local) {
-            (Self::Installable(text), Some(local)) => load_installable(&text, request, local, reporter).await,
-            (Self::Installable(text), None) => {
-                Err(DiffError::Git(format!("{text} needs Nix, which was not asked for")))
+        match self {
+            Self::Installable(text) => {
+                let open = || LocalNix::open(&request.arguments, &request.store);
+                load_installable(&text, request, local.get_or_try_init(open).await?, reporter).await
             }
-            (Self::Saved(file), _) => {
+            Self::Saved(file) => {
                 let text = tokio::fs::read(&file)
                     .await
                     .map_err(|source| DiffError::Unreadable { file: file.clone(), source })?;
@@ -90,9 +73,8 @@ async fn load_installable(
     let named = [text.to_owned()];
     let installables = local.installables(&named, &request.directory, &request.arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
-    let targets = resolver.targets(&installables).await?;
+    let roots = resolver.build_roots(&installables).await?;
     reporter.emit(Event::Step { what: format!("reading the derivations of {text}") });
-    let roots: Vec<StorePath> = targets.into_iter().map(|target| target.derivation).collect();
     let loaded = local.store.load_graph(&roots).await?;
     for error in &loaded.damaged {
         reporter.warn(error.to_string());
@@ -103,44 +85,6 @@ async fn load_installable(
         store_dir: local.store.dir().clone(),
         source: Source::Store(local.store.clone()),
     })
-}
-
-/// Whether a text can be a revision, and no name of a flake.
-fn is_plainly_a_revision(text: &str) -> bool {
-    let is_hash = text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_hash || text.starts_with("HEAD") || text.contains(['~', '^', '@'])
-}
-
-/// The flake at a commit of the repository that is worked in.
-async fn at_revision(commit: &str, attribute: Option<&str>, request: &Request) -> Result<String, DiffError> {
-    let fail = |what: &str| DiffError::Git(format!("git does not say {what}"));
-    let top = git(request, &["rev-parse", "--show-toplevel"])
-        .await
-        .ok_or_else(|| fail("where the repository begins"))?;
-    // The directory of the flake that `.` would be: the nearest above that has one.
-    let mut inside = git(request, &["rev-parse", "--show-prefix"]).await.unwrap_or_default();
-    while !Path::new(&top).join(&inside).join("flake.nix").exists() {
-        let Some(above) = Path::new(&inside).parent() else { break };
-        inside = above.display().to_string();
-    }
-    let inside = inside.trim_end_matches('/');
-    let directory = if inside.is_empty() { String::new() } else { format!("&dir={inside}") };
-    let attribute = attribute.map(|attribute| format!("#{attribute}")).unwrap_or_default();
-    Ok(format!("git+file://{top}?rev={commit}{directory}{attribute}"))
-}
-
-/// What `git` prints, where it does; nothing where there is no repository, or no such thing.
-async fn git(request: &Request, words: &[&str]) -> Option<String> {
-    let output = Command::new("git")
-        .args(words)
-        .current_dir(&request.directory)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .ok()
-        .filter(|output| output.status.success())?;
-    Some(Printable(String::from_utf8(output.stdout).ok()?.trim()).to_string())
 }
 
 /// One of the two, loaded.
