@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
+use std::ops::Bound;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,7 @@ pub(super) fn changes(old: &Path, new: &Path) -> Option<Vec<FileChange>> {
     let (mut found, mut read) = (Vec::new(), 0);
     for (name, kind) in &before {
         let status = match now.get(name) {
-            None if *kind != Kind::Directory => FileStatus::Removed,
+            None if is_shown(&before, name) => FileStatus::Removed,
             Some(other) if other != kind => FileStatus::Changed,
             Some(Kind::File { .. }) if !is_same(&at(old, name), &at(new, name)) => FileStatus::Changed,
             Some(_) | None => continue,
@@ -47,16 +48,26 @@ pub(super) fn changes(old: &Path, new: &Path) -> Option<Vec<FileChange>> {
             }
             _ => Vec::new(),
         };
-        found.push(FileChange { file: name.display().to_string(), status, lines });
+        found.push(FileChange { file: shown(name, kind), status, lines });
     }
     for (name, kind) in &now {
-        if !before.contains_key(name) && *kind != Kind::Directory {
-            let file = name.display().to_string();
-            found.push(FileChange { file, status: FileStatus::Added, lines: Vec::new() });
+        if !before.contains_key(name) && is_shown(&now, name) {
+            found.push(FileChange { file: shown(name, kind), status: FileStatus::Added, lines: Vec::new() });
         }
     }
     found.sort_by(|one, other| one.file.cmp(&other.file));
     Some(found)
+}
+
+/// Whether something is worth a line where it comes or goes. What is in a directory tells of it; one that is empty has a line of its own.
+fn is_shown(tree: &BTreeMap<PathBuf, Kind>, name: &Path) -> bool {
+    let next = tree.range::<Path, _>((Bound::Excluded(name), Bound::Unbounded)).next();
+    tree.get(name) != Some(&Kind::Directory) || !next.is_some_and(|(next, _)| next.starts_with(name))
+}
+
+fn shown(name: &Path, kind: &Kind) -> String {
+    let slash = if *kind == Kind::Directory && !name.as_os_str().is_empty() { "/" } else { "" };
+    format!("{}{slash}", name.display())
 }
 
 /// Every name in a tree; the tree itself has the empty one.
@@ -149,6 +160,18 @@ mod tests {
         let expected = [("a", FileStatus::Changed), ("b/c", FileStatus::Removed), ("f/g", FileStatus::Added)];
         assert_eq!(shown, expected);
         assert_eq!(changes(old.path(), old.path()), Some(Vec::new()));
+        let with_empty = tree(&[("a", "1"), ("b/c", "2"), ("b/d", "3"), ("same/e", "4")]);
+        for name in ["empty", "b/one/two", "b/one.more"] {
+            fs::create_dir_all(with_empty.path().join(name)).expect("a directory");
+        }
+        for (found, expected) in [
+            (changes(old.path(), with_empty.path()), FileStatus::Added),
+            (changes(with_empty.path(), old.path()), FileStatus::Removed),
+        ] {
+            let found = found.expect("both are there");
+            let shown: Vec<_> = found.iter().map(|change| (change.file.as_str(), change.status)).collect();
+            assert_eq!(shown, [("b/one.more/", expected), ("b/one/two/", expected), ("empty/", expected)]);
+        }
         assert_eq!(changes(&old.path().join("nothing"), new.path()), None);
     }
 
