@@ -26,6 +26,9 @@ pub use self::outcome::{
 /// How many pairs are read at a time: enough to keep all cores busy, few enough to be kept in memory.
 const BATCH: usize = 1024;
 
+/// How many pairs are read sooner than a thread is started.
+const FEW: usize = 8;
+
 /// What to compare.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -203,17 +206,45 @@ fn compare_all(
         let (old, new) = (old.says(pair.old)?, new.says(pair.new)?);
         comparison.compare(*pair, &old.borrowed(), &new.borrowed())
     };
+    on_threads(pairs, compare)
+}
+
+/// Does the same to all, in order, on as many threads as are worth starting.
+fn on_threads<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let work = &work;
+    // A chain of derivations comes one by one.
+    if all.len() <= FEW {
+        return all.iter().map(work).collect();
+    }
     let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
-    let share = pairs.len().div_ceil(threads).max(1);
+    let share = all.len().div_ceil(threads).max(FEW);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = pairs
+        let workers: Vec<_> = all
             .chunks(share)
-            .map(|pairs| scope.spawn(move || pairs.iter().map(compare).collect::<Vec<_>>()))
+            .map(|some| scope.spawn(move || some.iter().map(work).collect::<Vec<_>>()))
             .collect();
-        let mut all = Vec::with_capacity(pairs.len());
+        let mut done = Vec::with_capacity(all.len());
         for worker in workers {
-            all.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            done.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
-        all
+        done
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_thread_is_started_for_a_few() {
+        let own = std::thread::current().id();
+        let seen = |length: usize| {
+            let all: Vec<usize> = (0..length).collect();
+            let done = on_threads(&all, |number| (*number, std::thread::current().id()));
+            assert_eq!(done.iter().map(|(number, _)| *number).collect::<Vec<_>>(), all);
+            done.iter().all(|(_, id)| *id == own)
+        };
+        assert!(seen(0) && seen(1) && seen(FEW));
+        assert!(!seen(FEW + 1));
+    }
 }
