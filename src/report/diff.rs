@@ -1,29 +1,21 @@
 //! The report of `diff`.
 
+mod words;
+
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
-use similar::{ChangeTag, TextDiff};
-
+use self::words::{listed, shortened, word_by_word};
 use crate::jobs::diff::{ChangeReport, DiffReport, DifferenceReport, FileChange, FileStatus, Node, Request};
 use crate::text::{Printable, count};
 use crate::ui::Palette;
+use serde_json::{Value, json};
 
 /// How many differences are shown in full before the rest is named.
 const SHOWN: usize = 20;
 
 /// How many files, inputs or paths are named before the rest is counted.
 const NAMED: usize = 10;
-
-/// How many words that are the same stand around a change.
-const AROUND: usize = 3;
-
-/// The longest text that is compared word by word, in bytes. Longer ones are told by their lengths.
-const LONGEST: usize = 200_000;
-
-/// How many words a change shows before the rest is left out.
-const WORDS: usize = 60;
 
 /// The document of `--json`; its schema is `docs/schema/diff.json`.
 pub fn json(request: &Request, outcome: &DiffReport, warnings: &[String], started_at: SystemTime) -> Value {
@@ -63,6 +55,9 @@ fn write_all(text: &mut String, outcome: &DiffReport, palette: Palette) -> std::
         count(outcome.new.derivations, "derivation"),
         if outcome.rebuilds == 1 { "1 is".to_owned() } else { format!("{} are", outcome.rebuilds) },
     )?;
+    if found == 0 && outcome.rebuilds > 0 && outcome.added.is_empty() && outcome.unread.is_empty() {
+        writeln!(text, "why is not known")?;
+    }
     for (title, nodes) in [("only in the old", &outcome.removed), ("only in the new", &outcome.added)] {
         for node in nodes.iter().take(NAMED) {
             writeln!(text, "{title}: {} ({})", node.name, node.drv)?;
@@ -109,7 +104,7 @@ fn write_change(text: &mut String, change: &ChangeReport, palette: Palette) -> s
         ChangeReport::System { old, new } => write_words(text, "system", Some(old), Some(new), palette),
         ChangeReport::Builder { old, new } => write_words(text, "builder", Some(old), Some(new), palette),
         ChangeReport::Arguments { old, new } => {
-            write_words(text, "arguments", Some(&old.join(" ")), Some(&new.join(" ")), palette)
+            write_words(text, "arguments", Some(&listed(old)), Some(&listed(new)), palette)
         }
         ChangeReport::Variable { name, old, new } => {
             write_words(text, name, old.as_deref(), new.as_deref(), palette)
@@ -199,75 +194,7 @@ fn write_words(
         (Some(old), None) => return writeln!(text, "  {} {name} = {}", palette.bad("-"), shortened(old)),
         (None, None) => return Ok(()),
     };
-    if old.len() > LONGEST || new.len() > LONGEST {
-        return writeln!(text, "  {name}: {} bytes before, {} bytes now", old.len(), new.len());
-    }
     writeln!(text, "  {name}: {}", word_by_word(old, new, palette))
-}
-
-/// One line: `[-before-]` and `{+now+}` among a few words that are the same.
-fn word_by_word(old: &str, new: &str, palette: Palette) -> String {
-    let difference = TextDiff::from_words(old, new);
-    let mut pieces: Vec<(ChangeTag, String)> = Vec::new();
-    for change in difference.iter_all_changes() {
-        match pieces.last_mut() {
-            Some((tag, piece)) if *tag == change.tag() => piece.push_str(change.value()),
-            _ => pieces.push((change.tag(), change.value().to_owned())),
-        }
-    }
-    let last = pieces.len().saturating_sub(1);
-    let mut line = String::new();
-    for (place, (tag, piece)) in pieces.iter().enumerate() {
-        match tag {
-            ChangeTag::Equal => line.push_str(&around(piece, place == 0, place == last)),
-            ChangeTag::Delete => line.push_str(&palette.bad(format!("[-{}-]", shortened(piece)))),
-            ChangeTag::Insert => line.push_str(&palette.good(format!("{{+{}+}}", shortened(piece)))),
-        }
-    }
-    line
-}
-
-/// The words of what is the same that stand next to a change.
-fn around(piece: &str, is_first: bool, is_last: bool) -> String {
-    let words: Vec<&str> = piece.split_whitespace().collect();
-    let (before, after) = (if is_first { 0 } else { AROUND }, if is_last { 0 } else { AROUND });
-    if words.len() <= before + after + 1 {
-        return visible(piece);
-    }
-    // What stands between words may be anything; here it is a space, except where it touches the change.
-    let edge = |text: &str| if text.is_empty() { "" } else { " " };
-    let (begins, ends) = (piece.len() - piece.trim_start().len(), piece.trim_end().len());
-    let joined = |words: &[&str]| visible(&words.join(" "));
-    let mut text = String::new();
-    if !is_first {
-        text.push_str(&format!("{}{} ", edge(&piece[..begins]), joined(&words[..before])));
-    }
-    text.push('…');
-    if !is_last {
-        text.push_str(&format!(" {}{}", joined(&words[words.len() - after..]), edge(&piece[ends..])));
-    }
-    text
-}
-
-fn shortened(text: &str) -> String {
-    let words: Vec<&str> = text.split_inclusive(char::is_whitespace).collect();
-    if words.len() <= WORDS && text.len() <= 2000 {
-        return visible(text);
-    }
-    let kept: String = words[..words.len().min(WORDS)].concat().chars().take(2000).collect();
-    format!("{}… ({} bytes)", visible(&kept), text.len())
-}
-
-/// On one line, and with nothing in it that a terminal would take for a command.
-fn visible(text: &str) -> String {
-    let text = text.replace('\n', "⏎");
-    let (begins, ends) = (text.len() - text.trim_start().len(), text.trim_end().len());
-    if begins >= ends {
-        return text.chars().map(|_| ' ').collect();
-    }
-    // A space next to a change belongs to it.
-    let blank = |space: &str| if space.is_empty() { "" } else { " " };
-    format!("{}{}{}", blank(&text[..begins]), Printable(&text[begins..ends]), blank(&text[ends..]))
 }
 
 fn write_more(text: &mut String, all: usize, shown: usize) -> std::fmt::Result {

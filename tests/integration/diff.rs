@@ -385,7 +385,10 @@ fn long_and_hostile_values_are_shortened_and_made_visible() {
         ))
     };
     let outcome = project.run(&[&huge(300_000), &huge(300_001)]).expect(1);
-    outcome.says(&["text: 3000000 bytes before, 3000010 bytes now"]);
+    outcome.says(&["text: …01234567890123456789{+0123456789+}\n"]);
+    let arguments = |list: &str| instantiate(&format!("args = [ {list} ];"));
+    let outcome = project.run(&[&arguments("\"a b\""), &arguments("\"a\" \"b\"")]).expect(1);
+    outcome.says(&["arguments: [-'a-]{+a+} [-b'-]{+b+}"]);
     let escape = |word: &str| instantiate(&format!("text = \"a\\n{word} b\";"));
     let outcome = project.run(&[&escape("\u{1b}[31mred"), &escape("\u{1b}]0;title\u{7}")]).expect(1);
     assert!(!outcome.stdout.contains('\u{1b}') && !outcome.stdout.contains('\u{7}'), "{outcome}");
