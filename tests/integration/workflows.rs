@@ -6,8 +6,9 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::support::nix::a_nix;
-use super::support::program::Run;
+use super::support::checkout::Checkout;
+use super::support::nix::{a_nix, with_every_nix};
+use super::support::program::{PROGRAM, Run};
 use super::support::scratch::Scratch;
 
 /// A file or directory of this repository.
@@ -80,6 +81,12 @@ fn workflows_may_only_read_and_every_job_has_a_limit() {
         assert_eq!(count("    runs-on:"), count("    timeout-minutes:"), "{file}");
         assert_eq!(count("uses: actions/checkout@"), count("persist-credentials: false"), "{file}");
     }
+}
+
+#[test]
+fn what_the_flake_offers_is_evaluated_for_every_system() {
+    let text = fs::read_to_string(ours(".github/workflows/ci.yml")).unwrap();
+    assert!(text.contains("        run: nix flake check --no-build --all-systems\n"));
 }
 
 #[test]
@@ -255,4 +262,38 @@ fn one_failure_does_not_stop_the_other_checks() {
         "actions/checkout has not 3d3c42e5aac5ba805825da76410c181273ba90b1",
         "actions          FAILED",
     ]);
+}
+
+/// The checks that build, on the flake as it is, with the stand-in for nixpkgs.
+#[test]
+fn the_checks_that_build_do_so_and_notice_what_a_push_lacks() {
+    with_every_nix(|nix| {
+        let checkout = Checkout::new(nix);
+        let scratch = &checkout.store.scratch;
+        // The package of the stand-in does nothing; the program under test takes its place.
+        let program = scratch.script("program/bin/cache-helper", &format!("exec '{PROGRAM}' \"$@\" $MORE"));
+        let program = program.parent().unwrap().parent().unwrap().display().to_string();
+        let real = nix.dir.join("nix").display().to_string();
+        scratch.script("before/curl", "exit 0");
+        scratch.script(
+            "before/nix",
+            &format!("case \"$*\" in *'--print-out-paths .#cache-helper') echo {program} ;; *) exec {real} \"$@\" ;; esac"),
+        );
+        let check = |names: &[&str], more: &str| {
+            let environment = checkout.store.env();
+            let path = format!("{}:{}", scratch.join("before").display(), nix.path());
+            Run::of(checkout.dir.join("scripts/check-with-network"))
+                .args(["--run"])
+                .args(names.to_vec())
+                .envs(environment)
+                .env("PATH", path)
+                .env("MORE", more)
+                .cwd(&checkout.dir)
+                .run()
+        };
+        let outcome = check(&["builds", "round-trip"], "").expect(0);
+        assert!(outcome.stdout.contains("builds           passed"), "{outcome}");
+        assert!(outcome.stdout.contains("round-trip       passed"), "{outcome}");
+        check(&["round-trip"], "--exclude -env$").expect(1);
+    });
 }
