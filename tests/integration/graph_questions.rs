@@ -91,6 +91,14 @@ fn what_is_not_clear_is_asked_back() {
         "lib-2.0.drv",
         "name one of them by its .drv path",
     ]));
+    // The download of a source is seldom meant.
+    let body = body.replace(
+        "lib-2.0\";",
+        "lib-2.0.tar.gz\"; outputHashMode = \"flat\"; outputHashAlgo = \"sha256\"; outputHash = builtins.hashString \"sha256\" \"\";",
+    );
+    let with_download = store.instantiate(&body, "top");
+    let outcome = Run::new(&store).args(["graph", "--path", "top", "lib", &with_download]).run().expect(0);
+    drop(outcome.says(&["top needs lib-1.0 in one way"]));
     drop(ask("lib-1.0").expect(0).says(&["top needs lib-1.0 in one way"]));
     drop(ask("bas").expect(2).complains(&["\"bas\"", "there is base"]));
     drop(ask("xyz").expect(2).complains(&["\"xyz\"", "no derivation of this graph"]));

@@ -70,6 +70,22 @@ fn outputs_of_outputs_are_found() {
     assert_eq!(scan(&text.replace(node, &deep)).expect_err("too deep"), ScanError::TooDeep);
 }
 
+/// As `guix build -d` of GNU Guix 1.5.0 wrote it.
+const GUIX: &str = r##"Derive([("out","/gnu/store/wmz8h88556a7f8k3akkkadzd6f1hgspn-glm-1.0.1-checkout","r:sha256","1a71b2ccd469cee82e737c986c416d60bbc6f8a882b51024b6237e36f6ce2021")],[],[],"x86_64-linux","builtin:git-download",[],[("commit","1.0.1"),("impureEnvVars","http_proxy https_proxy LC_ALL LC_MESSAGES LANG COLUMNS"),("out","/gnu/store/wmz8h88556a7f8k3akkkadzd6f1hgspn-glm-1.0.1-checkout"),("preferLocalBuild","1"),("recursive?","#f"),("url","\"https://github.com/g-truc/glm\"")])"##;
+
+#[test]
+fn what_guix_writes_is_read_too() {
+    let found = scan(GUIX).expect("a derivation");
+    assert_eq!(found.kind, Some(DerivationKind::FixedOutput));
+    let store_dir = crate::graph::store_dir_of(GUIX.as_bytes()).expect("it has paths");
+    assert_eq!(store_dir.as_str(), "/gnu/store");
+    assert_eq!(crate::graph::store_dir_of(b"Derive([],[],[],\"\",\"\",[],[])"), None);
+    let path = StorePath::from_parts([7; 20], "glm-1.0.1-checkout.drv").expect("a path");
+    let mut builder = BuildGraphBuilder::default();
+    builder.add_text(&path, GUIX.as_bytes(), &store_dir, drop).expect("a derivation");
+    assert_eq!(builder.finish().expect("a graph").len(), 1);
+}
+
 #[test]
 fn escapes_are_read_as_nix_reads_them() {
     assert_eq!(unescaped(br#"a\nb\tc\rd\"e\\f\xg"#), b"a\nb\tc\rd\"e\\fxg");

@@ -84,7 +84,14 @@ pub(super) async fn find(
 ) -> Result<(GraphReport, DerivationIndex), GraphError> {
     let request = read_only(request);
     let (report, local) = Box::pin(load_all(&request, reporter)).await?;
-    let mut names = Names { graph: &report.graph, files: &report.files, local, request: &request, reporter };
+    let mut names = Names {
+        graph: &report.graph,
+        files: &report.files,
+        roots: &report.roots,
+        local,
+        request: &request,
+        reporter,
+    };
     let found = Box::pin(names.find(called)).await?;
     Ok((report, found))
 }
@@ -98,7 +105,8 @@ async fn load(request: &Request, reporter: &Reporter) -> Result<GraphReport, Gra
         Question::Everything => Answer::Everything,
         Question::CriticalPath => Answer::CriticalPath(graph.critical_path(|index| graph.unit_weight(index))),
         Question::Paths { from, to, most } => {
-            let mut names = Names { graph, files: &report.files, local, request, reporter };
+            let mut names =
+                Names { graph, files: &report.files, roots: &report.roots, local, request, reporter };
             let (from, to) = (names.find(from).await?, names.find(to).await?);
             Answer::Paths { from, to, paths: graph.paths(from, to, *most) }
         }

@@ -16,6 +16,7 @@ const NEAR: usize = 5;
 pub(super) struct Names<'a> {
     pub(super) graph: &'a BuildGraph,
     pub(super) files: &'a DerivationFiles,
+    pub(super) roots: &'a [DerivationIndex],
     /// The local Nix, once it was asked.
     pub(super) local: Option<LocalNix>,
     pub(super) request: &'a Request,
@@ -36,6 +37,16 @@ impl Names<'_> {
         let mut found = called(&|known| known == name || known == text);
         if found.is_empty() {
             found = called(&|known| without_version(known) == name);
+            // Beside a package there is the download of its source, which is called nearly the same.
+            let is_built = |index: &DerivationIndex| self.graph.unit_weight(*index) > 0.0;
+            if found.iter().any(is_built) {
+                found.retain(is_built);
+            }
+            // And what the whole graph is about is meant before all others.
+            let is_root = |index: &DerivationIndex| self.roots.contains(index);
+            if found.iter().filter(|index| is_root(index)).count() == 1 {
+                found.retain(is_root);
+            }
         }
         match found.as_slice() {
             [one] => Ok(*one),
