@@ -10,11 +10,8 @@ use super::build_graph::{BuildGraph, BuildGraphError, DerivationIndex, MemberOut
 use super::derivation::{Derivation, DerivationKind, Input};
 use super::edges::{Edges, Index as _};
 use super::lists::Lists;
-use super::path_table::{PathNumber, PathTable};
+use super::path_table::{HASH_LENGTH, PathNumber, PathTable};
 use super::{ScanError, names::NameTable};
-
-/// How many characters the hash part of a path has.
-const HASH_LENGTH: usize = 32;
 
 /// A member before the graph is linked. Its outputs, inputs and sources are the lists of the same number.
 #[derive(Clone, Copy, Debug)]

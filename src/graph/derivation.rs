@@ -72,3 +72,38 @@ pub struct Input {
     /// Of derivations that are outputs of this one, what is needed: the way from here, such as `out^dev`.
     pub dynamic: Vec<String>,
 }
+
+/// A name without its version, which begins after the first dash that no letter follows: `DrvName` in Nix's
+/// `src/libstore/names.cc`.
+///
+/// ```
+/// assert_eq!(cache_helper::graph::without_version("gcc-wrapper-15.2.0"), "gcc-wrapper");
+/// ```
+pub fn without_version(name: &str) -> &str {
+    let bytes = name.as_bytes();
+    let dash = (0..bytes.len())
+        .find(|at| bytes[*at] == b'-' && bytes.get(at + 1).is_some_and(|next| !next.is_ascii_alphabetic()));
+    &name[..dash.unwrap_or(name.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_begins_at_the_first_dash_that_no_letter_follows() {
+        for (name, expected) in [
+            ("bash-5.3p9", "bash"),
+            ("python3-3.11.15-env", "python3"),
+            ("python3.11-pip-23", "python3.11-pip"),
+            ("gcc-wrapper-15.2.0", "gcc-wrapper"),
+            ("source", "source"),
+            ("x-y", "x-y"),
+            ("x-", "x-"),
+            ("-1", ""),
+            ("ünï-1", "ünï"),
+        ] {
+            assert_eq!(without_version(name), expected);
+        }
+    }
+}

@@ -23,7 +23,7 @@ pub use build_graph::{BuildGraph, BuildGraphError, DerivationIndex, DerivationVi
 pub use builder::{BuildGraphBuilder, DerivationTextError, store_dir_of};
 pub use closure::{Closure, ClosureError, PathIndex};
 pub use contents::Contents;
-pub use derivation::{Derivation, DerivationKind, Input, Output};
+pub use derivation::{Derivation, DerivationKind, Input, Output, without_version};
 pub use path_info::PathInfo;
 pub use questions::{CriticalPath, Paths, Shape, Sizes, Step};
 pub use saved::{

@@ -6,7 +6,10 @@ use std::collections::hash_map::Entry;
 use foldhash::fast::RandomState;
 use nix_derivation::StorePath;
 
-/// Length of the hash part of a path, in bytes.
+/// How many characters the hash part of a path has.
+pub(super) const HASH_LENGTH: usize = 32;
+
+/// What these characters say.
 type Digest = [u8; 20];
 
 /// The number of a path in its table.

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use nix_derivation::StorePath;
 use serde_json::Value;
 
-use super::pairing::{self, Matching, Partners, Use, keys_of_use, without_version};
+use super::pairing::{self, Matching, Partners, Use, keys_of_use};
 use super::rewrite::Rewriting;
 use super::{Comparison, Pair};
 use crate::graph::aterm::Scan;
 use crate::graph::build_graph::{BuildGraph, DerivationIndex};
 use crate::graph::contents::Contents;
+use crate::graph::derivation::without_version;
 
 /// Something of a derivation that has changed, and not only because an input has.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use super::rewrite::{paths_in, placeholder};
 use super::{Comparison, Pair, Side};
 use crate::graph::build_graph::{BuildGraph, DerivationIndex, OutputView};
 use crate::graph::contents::Contents;
+use crate::graph::derivation::without_version;
 
 /// Partners, and those that have none.
 #[derive(Debug, Default)]
@@ -246,33 +247,4 @@ fn key_of(graph: &BuildGraph, index: DerivationIndex, output: OutputView<'_>) ->
 /// A name without what tells versions apart, wherever it stands.
 fn without_digits(name: &str) -> String {
     name.chars().filter(|character| !(character.is_ascii_digit() || *character == '.')).collect()
-}
-
-/// A name without its version, which begins at the first dash that no letter follows. (`DrvName` in Nix's
-/// `src/libstore/names.cc`.)
-pub(super) fn without_version(name: &str) -> &str {
-    let bytes = name.as_bytes();
-    let dash = (0..bytes.len())
-        .find(|at| bytes[*at] == b'-' && bytes.get(at + 1).is_some_and(|next| !next.is_ascii_alphabetic()));
-    &name[..dash.unwrap_or(name.len())]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_begins_at_the_first_dash_that_no_letter_follows() {
-        for (name, expected) in [
-            ("bash-5.3p9", "bash"),
-            ("python3-3.11.15-env", "python3"),
-            ("gcc-wrapper-15.2.0", "gcc-wrapper"),
-            ("source", "source"),
-            ("x-y", "x-y"),
-            ("x-", "x-"),
-            ("ünï-1", "ünï"),
-        ] {
-            assert_eq!(without_version(name), expected);
-        }
-    }
 }

@@ -9,9 +9,7 @@ use nix_derivation::{HashAlgorithm, NixHash, StoreDir, StorePath, hash_bytes};
 use super::{Comparison, Pair};
 use crate::graph::build_graph::{BuildGraph, DerivationIndex, OutputView};
 use crate::graph::derivation::DerivationKind;
-
-/// Characters of the hash part of a path.
-const HASH_LENGTH: usize = 32;
+use crate::graph::path_table::HASH_LENGTH;
 
 /// Characters of a placeholder after its slash.
 const PLACEHOLDER_LENGTH: usize = 52;

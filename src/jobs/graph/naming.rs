@@ -6,7 +6,7 @@ use super::super::local_nix::LocalNix;
 use super::outcome::GraphError;
 use super::{Request, shown};
 use crate::event::Reporter;
-use crate::graph::{BuildGraph, DerivationIndex};
+use crate::graph::{BuildGraph, DerivationIndex, without_version};
 use crate::nix::{DerivationFiles, Installable, Resolver};
 
 /// How many names are told that might have been meant.
@@ -135,33 +135,5 @@ impl Names<'_> {
         }
         near.dedup();
         near
-    }
-}
-
-/// A name up to the version, which begins after the first dash that no letter follows. (`DrvName` in Nix's `names.cc`)
-fn without_version(name: &str) -> &str {
-    let is_start = |(place, _): &(usize, &str)| {
-        name[place + 1..].chars().next().is_some_and(|character| !character.is_ascii_alphabetic())
-    };
-    name.match_indices('-').find(is_start).map_or(name, |(place, _)| &name[..place])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_begins_with_what_is_no_letter() {
-        for (name, expected) in [
-            ("bash-5.2p37", "bash"),
-            ("gcc-wrapper-13.2.0", "gcc-wrapper"),
-            ("hello", "hello"),
-            ("source", "source"),
-            ("a-", "a-"),
-            ("-1", ""),
-            ("python3.11-pip-23", "python3.11-pip"),
-        ] {
-            assert_eq!(without_version(name), expected);
-        }
     }
 }
