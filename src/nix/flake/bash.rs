@@ -2,7 +2,10 @@
 //! `CmdDevelop::run` and `nixpkgsFlakeRef` in `src/nix/develop.cc`.)
 
 use nix_derivation::StorePath;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
 
+use super::lock::Node;
 use super::sources::Inputs;
 use super::{Flake, is_no_attribute};
 use crate::nix::installable::Installable;
@@ -49,7 +52,7 @@ impl Resolver<'_> {
         }
         // By its path, and not by what it is locked to, where there may be a password: everybody can read what is on a
         // command line.
-        let nixpkgs = node.at(&self.store.dir().render_path(path));
+        let nixpkgs = reference(node, &self.store.dir().render_path(path));
         // As in `nix develop`: what is overridden is the flake's inputs, and not those of its nixpkgs.
         let arguments = self.arguments.without_overridden_inputs();
         let resolver = Resolver { store: self.store, arguments: &arguments, build: self.build };
@@ -63,5 +66,67 @@ impl Resolver<'_> {
             ))),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// A reference to what lies at a path in the store, with what else is locked of it, as Nix takes it on the command line.
+fn reference(node: Node<'_>, path: &str) -> String {
+    let mut reference = format!("path:{}", utf8_percent_encode(path, &IN_PATH));
+    for name in ["rev", "lastModified", "narHash", "dir"] {
+        let value = match node.member(name) {
+            Some(Value::String(value)) => utf8_percent_encode(value, NON_ALPHANUMERIC).to_string(),
+            Some(Value::Number(value)) => value.to_string(),
+            _ => continue,
+        };
+        let joint = if reference.contains('?') { '&' } else { '?' };
+        reference.push_str(&format!("{joint}{name}={value}"));
+    }
+    reference
+}
+
+/// What cannot stand in a URL's path as it is (RFC 3986, section 3.3). No more than that is encoded: versions of Nix before
+/// 2.19 do not decode a path.
+const IN_PATH: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::lock::tests::locked;
+    use super::*;
+
+    #[test]
+    fn a_reference_to_what_lies_in_the_store_tells_nothing_of_where_it_came_from() {
+        let at = |attributes: &Value, path: &str| {
+            let lock = locked(attributes);
+            reference(lock.root().and_then(|root| lock.input(root, "x")).expect("an input"), path)
+        };
+        let tarball = json!({
+            "type": "tarball", "url": "http://me:sesame@h/x?token=sesame", "lastModified": 7, "narHash": "sha256-+/=",
+            "rev": "b18a", "dir": "nix pkgs",
+        });
+        assert_eq!(
+            at(&tarball, "/a b/store/c-source"),
+            "path:/a%20b/store/c-source?rev=b18a&lastModified=7&narHash=sha256%2D%2B%2F%3D&dir=nix%20pkgs"
+        );
+        assert_eq!(at(&json!({}), "/c"), "path:/c");
     }
 }

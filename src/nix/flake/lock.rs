@@ -2,7 +2,6 @@
 //!
 //! Format: "Lock files" in the Nix manual, `nix flake`. What each kind of reference consists of: "Types" there.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
 /// How many `follows` lead from one input to another before it is a circle.
@@ -76,52 +75,20 @@ impl<'a> Node<'a> {
     }
 
     /// A member of what it is locked to.
+    pub(super) fn member(self, name: &str) -> Option<&'a Value> {
+        self.value.get("locked")?.get(name)
+    }
+
+    /// A member of what it is locked to that is text.
     pub(super) fn locked(self, name: &str) -> Option<&'a str> {
-        self.value.get("locked")?.get(name)?.as_str()
+        self.member(name)?.as_str()
     }
 
     /// The kind of reference: `github`, `path`, …
     pub(super) fn kind(self) -> &'a str {
         self.locked("type").unwrap_or("unknown")
     }
-
-    /// A reference to it where it lies in the store, with what else is locked of it, as Nix takes it on the command line.
-    pub(super) fn at(self, path: &str) -> String {
-        let mut reference = format!("path:{}", utf8_percent_encode(path, &IN_PATH));
-        for name in ["rev", "lastModified", "narHash", "dir"] {
-            let value = match self.value.get("locked").and_then(|locked| locked.get(name)) {
-                Some(Value::String(value)) => utf8_percent_encode(value, NON_ALPHANUMERIC).to_string(),
-                Some(Value::Number(value)) => value.to_string(),
-                _ => continue,
-            };
-            let joint = if reference.contains('?') { '&' } else { '?' };
-            reference.push_str(&format!("{joint}{name}={value}"));
-        }
-        reference
-    }
 }
-
-/// What cannot stand in a URL's path as it is (RFC 3986, section 3.3). No more than that is encoded: versions of Nix before
-/// 2.19 do not decode a path.
-const IN_PATH: AsciiSet = NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'!')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')')
-    .remove(b'*')
-    .remove(b'+')
-    .remove(b',')
-    .remove(b';')
-    .remove(b'=')
-    .remove(b':')
-    .remove(b'@');
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -157,22 +124,5 @@ pub(super) mod tests {
         for locks in [json!(null), json!({}), json!({ "root": "root", "nodes": {} }), json!({ "root": 1 })] {
             assert!(Lock::new(locks).is_err());
         }
-    }
-
-    #[test]
-    fn a_reference_to_what_lies_in_the_store_tells_nothing_of_where_it_came_from() {
-        let at = |attributes: &Value, path: &str| {
-            let lock = locked(attributes);
-            lock.root().and_then(|root| lock.input(root, "x")).expect("an input").at(path)
-        };
-        let tarball = json!({
-            "type": "tarball", "url": "http://me:sesame@h/x?token=sesame", "lastModified": 7, "narHash": "sha256-+/=",
-            "rev": "b18a", "dir": "nix pkgs",
-        });
-        assert_eq!(
-            at(&tarball, "/a b/store/c-source"),
-            "path:/a%20b/store/c-source?rev=b18a&lastModified=7&narHash=sha256%2D%2B%2F%3D&dir=nix%20pkgs"
-        );
-        assert_eq!(at(&json!({}), "/c"), "path:/c");
     }
 }
