@@ -121,6 +121,14 @@ impl CommandError {
     }
 }
 
+/// Of the printer: all other files have errors of their own.
+impl From<std::io::Error> for CommandError {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(ExitStatus::Impossible, format!("cannot write to standard output: {error}"))
+            .hinted("make room where it goes")
+    }
+}
+
 impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
         let hint = match &error {

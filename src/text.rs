@@ -53,6 +53,31 @@ fn is_hidden(character: char) -> bool {
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// A JSON document with the characters that [`Printable`] makes visible escaped: JSON lets all but the oldest stand as they are.
+///
+/// ```
+/// use cache_helper::text::escaped_json;
+/// assert_eq!(escaped_json("\"\u{9b}31m\""), "\"\\u009b31m\"");
+/// ```
+pub fn escaped_json(document: &str) -> Cow<'_, str> {
+    // Line breaks stand between members; in a string they are escaped.
+    let is_steering = |character: char| character != '\n' && is_hidden(character);
+    // Nearly all is plain, and quickly passed over.
+    if document.bytes().all(|byte| byte < 0x7f) || !document.contains(is_steering) {
+        return Cow::Borrowed(document);
+    }
+    let mut escaped = String::with_capacity(document.len() + 64);
+    for character in document.chars() {
+        if is_steering(character) {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// What Nix itself writes into the query of a flake reference; nothing of it is a secret ("Types" in the Nix manual, `nix flake`).
 const NIX_PARAMETERS: [&str; 11] = [
     "allRefs",

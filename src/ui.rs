@@ -17,7 +17,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::status::{Status, plan_line};
 use crate::event::{Event, Progress, Reporter, Sink};
-use crate::text::Printable;
+use crate::text::{Printable, escaped_json};
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -117,12 +117,21 @@ impl Printer {
     /// Writes a report to standard output.
     ///
     /// A reader that has gone away (`| head`) is no error: it has seen what it wanted.
-    pub fn report(&self, text: &str) {
-        self.bars.suspend(|| {
-            let mut stdout = io::stdout().lock();
-            // Nobody is left to be told of a failure.
-            let _gone = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-        });
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written whole.
+    pub fn report(&self, text: &str) -> io::Result<()> {
+        self.bars.suspend(|| self.stream(|out| out.write_all(text.as_bytes())))
+    }
+
+    /// Writes a document to standard output, as [`Self::report`] does, with nothing in it that a terminal would obey.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written whole.
+    pub fn document(&self, document: &serde_json::Value) -> io::Result<()> {
+        self.report(&format!("{}\n", escaped_json(&format!("{document:#}"))))
     }
 
     /// Lets `write` write a report to standard output that is too long to be held in memory. Bars must be gone by then.
@@ -136,6 +145,15 @@ impl Printer {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             outcome => outcome,
         }
+    }
+
+    /// Lets `write` write a JSON document, as [`Self::stream`] does, with nothing in it that a terminal would obey.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written whole.
+    pub fn stream_document(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        self.stream(|out| write(&mut Escaping(out)))
     }
 
     /// Writes a line to standard error.
@@ -161,6 +179,23 @@ impl Printer {
     /// Whether standard error is a terminal that bars make sense on.
     fn is_terminal() -> bool {
         io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    }
+}
+
+/// Escapes what a terminal would obey in a JSON document. What is written at once ends with a whole character, as all text does.
+struct Escaping<'a>(&'a mut dyn Write);
+
+impl Write for Escaping<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(buffer) {
+            Ok(text) => self.0.write_all(escaped_json(text).as_bytes())?,
+            Err(_) => self.0.write_all(buffer)?,
+        }
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -270,7 +305,7 @@ impl Sink for EventSink {
         }
         if self.mode == ProgressMode::Json {
             if let Ok(line) = serde_json::to_string(&event) {
-                self.printer.line(&line);
+                self.printer.line(&escaped_json(&line));
             }
             return;
         }

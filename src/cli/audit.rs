@@ -106,14 +106,16 @@ pub(super) async fn run(arguments: Audit, context: &Context) -> Result<ExitStatu
     drop(watch);
     let outcome = result?;
     let gate = arguments.min_hit_rate.map(|least| Gate { least, passed: outcome.totals.reaches(least) });
-    if arguments.json {
-        let document = report::audit::json(&request, &outcome, gate, &warnings, started_at);
-        context.printer.report(&format!("{document:#}\n"));
+    let written = if arguments.json {
+        context.printer.document(&report::audit::json(&request, &outcome, gate, &warnings, started_at))
     } else {
         let palette = context.printer.out();
-        context.printer.report(&report::audit::human(&outcome, gate, context.verbose, palette));
-    }
-    Ok(conclude(gate, context))
+        context.printer.report(&report::audit::human(&outcome, gate, context.verbose, palette))
+    };
+    // How the gate fell is told in any case.
+    let status = conclude(gate, context);
+    written?;
+    Ok(status)
 }
 
 /// Says how the gate fell, and decides the exit status. Without a gate an audit succeeds whatever it finds.

@@ -57,9 +57,9 @@ pub(super) async fn run(arguments: Diff, context: &Context) -> Result<ExitStatus
     let outcome = result?;
     if arguments.json {
         let document = report::diff::json(&request, &outcome, &warnings, started_at);
-        context.printer.report(&format!("{document:#}\n"));
+        context.printer.document(&document)?;
     } else {
-        context.printer.report(&report::diff::human(&outcome, context.printer.out()));
+        context.printer.report(&report::diff::human(&outcome, context.printer.out()))?;
     }
     let is_only_unread = !outcome.unread.is_empty()
         && outcome.differences.is_empty()

@@ -101,11 +101,7 @@ pub(super) async fn run(arguments: Graph, context: &Context) -> Result<ExitStatu
     match unless(&context.interrupted, written).await {
         None => Err(CommandError::new(ExitStatus::Interrupted, "interrupted before the graph was written")),
         Some(Ok(Ok(()))) => Ok(status),
-        Some(Ok(Err(error))) => Err(CommandError::new(
-            ExitStatus::Impossible,
-            format!("cannot write to standard output: {error}"),
-        )
-        .hinted("make room where it goes")),
+        Some(Ok(Err(error))) => Err(error.into()),
         Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
     }
 }
@@ -117,11 +113,8 @@ fn show(
     json: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
     match format {
-        Format::Human => {
-            printer.report(&report::graph::human(report, printer.out()));
-            Ok(())
-        }
-        Format::Json => printer.stream(json),
+        Format::Human => printer.report(&report::graph::human(report, printer.out())),
+        Format::Json => printer.stream_document(json),
         Format::Dot => printer.stream(|out| report::graph::write_drawing(report, out)),
     }
 }

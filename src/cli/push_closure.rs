@@ -145,17 +145,19 @@ pub(super) async fn run(arguments: PushClosure, context: &Context) -> Result<Exi
     let mut warnings = watch.warnings();
     drop(watch);
     let outcome = result?;
-    if arguments.json {
+    let written = if arguments.json {
         warnings.extend(is_default_target.then(|| DEFAULT_TARGET.to_owned()));
         let document = report::push_closure::json(&request, &outcome, &warnings, started_at);
-        context.printer.report(&format!("{document:#}\n"));
+        context.printer.document(&document)
     } else {
-        if is_default_target {
-            context.printer.report(&format!("{DEFAULT_TARGET}\n"));
-        }
-        context.printer.report(&report::push_closure::human(&request, &outcome, context.printer.out()));
-    }
-    Ok(conclude(&outcome, &arguments, &context.printer))
+        let said = if is_default_target { format!("{DEFAULT_TARGET}\n") } else { String::new() };
+        let report = report::push_closure::human(&request, &outcome, context.printer.out());
+        context.printer.report(&format!("{said}{report}"))
+    };
+    // What failed is told in any case.
+    let status = conclude(&outcome, &arguments, &context.printer);
+    written?;
+    Ok(status)
 }
 
 /// Says what went wrong with each target, and decides the exit status.

@@ -65,9 +65,9 @@ pub(super) async fn run(arguments: Why, context: &Context) -> Result<ExitStatus,
     let outcome = result?;
     if arguments.json {
         let document = report::why::json(&request, &outcome, &warnings, started_at);
-        context.printer.report(&format!("{document:#}\n"));
+        context.printer.document(&document)?;
     } else {
-        context.printer.report(&report::why::human(&outcome, context.printer.out()));
+        context.printer.report(&report::why::human(&outcome, context.printer.out()))?;
     }
     Ok(match outcome.derivation.map(|derivation| derivation.verdict) {
         Some(Status::Hit) => ExitStatus::Success,

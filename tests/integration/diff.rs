@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::nix::{Nix, Store, a_nix, with_every_nix};
 use crate::support::outcome::Outcome;
-use crate::support::program::Run;
+use crate::support::program::{PROGRAM, Run};
 
 /// A team's flake: `top` needs `app` and `docs`, which need `lib`; `app` needs a download and a source tree besides.
 const FLAKE: &str = r#"{
@@ -429,4 +429,52 @@ fn what_cannot_be_compared_is_said() {
         let document = project.run(&[&before, &now, "--json"]).expect(4).json();
         assert_eq!(document["unread"].as_array().unwrap().len(), 1, "{outcome}");
     });
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_an_error_of_every_command() {
+    let project = Project::new(a_nix());
+    project.change("-O2", "-O3");
+    let cache = format!("file://{}", project.store.scratch.path().join("cache").display());
+    let path = project.store.build_one(
+        "{ x = derivation { name = \"x\"; system = builtins.currentSystem; builder = \"/bin/sh\"; \
+         args = [ \"-c\" \"echo > $out\" ]; }; }",
+        "x",
+    );
+    let push = format!("push-closure --to {cache} --allow-unsigned {path}");
+    let audit = format!("audit --cache {cache} .");
+    let all = [&push, &audit, "diff HEAD .", "diff --json HEAD .", "graph .", "graph --json ."];
+    for words in
+        all.iter().map(ToString::to_string).chain([format!("{push} --json"), format!("{audit} --json")])
+    {
+        let run = |rest: &str| {
+            let line = format!("{PROGRAM} {words} {rest}");
+            Run::of("bash").args(["-c", &line]).envs(project.store.env()).cwd(&project.dir).run()
+        };
+        let outcome = run("> /dev/full").expect(3);
+        outcome.complains(&["cannot write to standard output", "make room"]);
+        // A reader that has gone away has seen enough.
+        let status = i32::from(words.starts_with("diff"));
+        let outcome = run("| true; exit ${PIPESTATUS[0]}").expect(status);
+        assert!(!outcome.stderr().contains("standard output"), "{outcome}");
+    }
+}
+
+#[test]
+fn documents_hold_nothing_that_a_terminal_obeys() {
+    let project = Project::new(a_nix());
+    let instantiate = |text: &str| {
+        let expression = format!(
+            "{{ x = derivation {{ name = \"x\"; system = \"s\"; builder = \"b\"; text = \"{text}\"; }}; }}"
+        );
+        project.store.instantiate(&expression, "x")
+    };
+    let (old, new) = (instantiate("\u{9b}31m \u{fc}"), instantiate("\u{202e}x \u{fc}"));
+    let is_clean = |outcome: &Outcome| !outcome.stdout.contains(['\u{9b}', '\u{202e}']);
+    let outcome = project.run(&["--json", &old, &new]).expect(1);
+    assert!(is_clean(&outcome) && outcome.stdout.contains("\\u009b31m \u{fc}"), "{outcome}");
+    assert_eq!(changes(&outcome.json())[0]["new"], "\u{202e}x \u{fc}");
+    let outcome = Run::new(&project.store).args(["graph", "--json", &new]).run().expect(0);
+    assert!(is_clean(&outcome), "{outcome}");
+    assert_eq!(outcome.json()["derivations"][0]["env"]["text"], "\u{202e}x \u{fc}");
 }
