@@ -200,3 +200,18 @@ fn write_words(
 fn write_more(text: &mut String, all: usize, shown: usize) -> std::fmt::Result {
     if all > shown { writeln!(text, "    and {} more", all - shown) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::{ColorMode, Printer};
+
+    #[test]
+    fn rebuilds_that_nothing_explains_are_said_to_be_unexplained() {
+        let said = |outcome: &DiffReport| human(outcome, Printer::new(ColorMode::Never).out());
+        let mut outcome = DiffReport { rebuilds: 3, ..DiffReport::default() };
+        assert!(said(&outcome).ends_with("3 are rebuilt\nwhy is not known\n"));
+        outcome.added = vec![Node { drv: "/nix/store/x-a.drv".to_owned(), name: "a".to_owned() }];
+        assert!(!said(&outcome).contains("why"));
+    }
+}
