@@ -352,7 +352,7 @@ impl From<ScopeError> for CommandError {
                 "name a flake, such as . or github:OWNER/NAME; store paths, links, and attributes of --file or --expr are in none"
             }
             ScopeError::NotAFlake(_) => "name the flake alone, or leave --flake-outputs out",
-            ScopeError::NoOutputs { .. } => "leave out what follows the `^`, and the `^`",
+            ScopeError::NoOutputs { .. } => "leave out the `^` and what follows it",
             ScopeError::NotAShell { .. } => {
                 "name the shell as for `nix develop`, such as .#dev, or its .drv file; without --dev-shell a path is pushed as it is"
             }

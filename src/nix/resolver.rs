@@ -170,18 +170,37 @@ impl Resolver<'_> {
         if !plain.is_empty() || installables.is_empty() {
             self.add_evaluated(&plain, &mut found).await?;
         }
+        self.valid(&found).await
+    }
+
+    /// The outputs of a derivation that an expression stands for, where it is known where they are.
+    pub(super) async fn outputs_of_expression(
+        &self,
+        expression: &str,
+        derivation: &StorePath,
+        outputs: &[StorePath],
+    ) -> Result<Vec<StorePath>, ResolveError> {
+        let mut found = Found { to_build: vec![expression.to_owned()], ..Found::default() };
+        for output in outputs {
+            found.add(output.clone(), Some(derivation.clone()));
+        }
+        self.valid(&found).await
+    }
+
+    /// What was found, made valid if need be.
+    async fn valid(&self, found: &Found) -> Result<Vec<StorePath>, ResolveError> {
         let invalid = self.store.invalid(&found.paths()).await?;
         if invalid.is_empty() {
             return Ok(found.paths());
         }
         if self.build {
-            self.make_valid(&found).await?;
+            self.make_valid(found).await?;
             let still_invalid = self.store.invalid(&found.paths()).await?;
             if still_invalid.is_empty() {
                 return Ok(found.paths());
             }
         }
-        let command = self.build_command(&found, &invalid);
+        let command = self.build_command(found, &invalid);
         Err(self.not_valid(&invalid, |path| found.derivation_of(path), command))
     }
 

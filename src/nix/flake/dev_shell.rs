@@ -158,12 +158,10 @@ impl Resolver<'_> {
             return Ok(Vec::new());
         };
         let outputs: Option<Vec<StorePath>> = self.outputs_of(derivation)?.into_values().collect();
-        if let Some(outputs) = outputs
-            && self.store.invalid(&outputs).await?.is_empty()
-        {
-            return Ok(outputs);
+        match outputs {
+            Some(outputs) => self.outputs_of_expression(attribute, derivation, &outputs).await,
+            None => self.resolve(&[Installable::Expression(attribute.clone(), None)]).await,
         }
-        self.resolve(&[Installable::Expression(attribute.clone(), None)]).await
     }
 }
 
