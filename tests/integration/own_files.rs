@@ -286,3 +286,31 @@ fn where_nix_says_nothing_of_a_flake_it_is_said_that_nothing_keeps_its_source_ba
         assert_eq!(report["revision"], Value::Null);
     });
 }
+
+#[test]
+fn names_from_a_flake_reach_the_terminal_without_what_steers_it() {
+    with_every_nix(|nix| {
+        let project = Project::new(nix, "", "");
+        let data = project.store.scratch.file("data/file", "x").parent().unwrap().display().to_string();
+        let inputs = format!("\"in\u{1b}[31m\nput\" = {{ url = \"path:{data}\"; flake = false; }};");
+        project.write(
+            &inputs,
+            "packages.${system}.default = d { name = \"top\"; args = [ \"-c\" \"echo > $out\" ]; };",
+        );
+        let outcome = project.push_to(&project.cache, &["--build", "--flake-inputs"]).run().expect(0);
+        outcome.says(&["withheld", "the input in\\u{1b}[31m ⏎ put, a directory on this machine\n"]);
+        // So do those that the user gives.
+        let shell = format!(
+            "{{ \"a\\nb\" = (import {}/packages.nix {{ lib = import {0}/lib.nix; system = \"{}\"; }}).mkShell {{ }}; }}",
+            stand_in().display(),
+            system()
+        );
+        let shell = project.store.scratch.file("shell.nix", shell);
+        let args = ["--build", "--dev-shell", "--file", shell.to_str().unwrap(), "\"a\nb\""];
+        let outcome = project.push_to(&project.cache, &args).run().expect(0);
+        outcome.says(&[
+            "dev shell \"a ⏎ b\": its environment",
+            "warning: the dev shell \"a ⏎ b\" is in no flake",
+        ]);
+    });
+}
