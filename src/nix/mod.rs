@@ -22,8 +22,8 @@ pub use arguments::EvaluationArguments;
 pub use derivation::DerivationError;
 pub use derivation_files::{DerivationFiles, LoadedGraph};
 pub use flake::{
-    Bash, DevShell, Flake, FlakeOutputs, FlakeSource, HasLogin, Inputs, Shell, SourceKind, flakes_of,
-    is_whole_flake, revision,
+    Bash, DevShell, Flake, FlakeOutputs, FlakeSource, HasLogin, Inputs, Shell, SourceKind, first_revision,
+    flakes_of, is_whole_flake, revision,
 };
 pub use installable::{Installable, InstallableError, Outputs};
 pub use program::{Implementation, Nix, NixError, Version};

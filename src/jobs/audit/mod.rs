@@ -20,7 +20,7 @@ use crate::cache::CacheUrl;
 use crate::event::{Event, Reporter};
 use crate::graph::{BuildGraph, DerivationIndex, OutputView};
 use crate::net::HttpSettings;
-use crate::nix::{BuildTarget, EvaluationArguments, Flake, Implementation, Resolver, flakes_of, revision};
+use crate::nix::{BuildTarget, EvaluationArguments, Implementation, Resolver, first_revision};
 
 pub use self::outcome::{
     AlsoReport, AnswerReport, AuditError, AuditReport, CacheReport, CacheStatus, DerivationReport, NixReport,
@@ -162,10 +162,9 @@ async fn load(
     let installables =
         local.installables(&request.installables, &request.directory, &request.arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
-    let named = flakes_of(&installables, &request.arguments);
-    let first = named.iter().take(1).map(|flake| Flake::read(&local.store, &request.arguments, flake));
-    let (targets, flakes) = tokio::join!(resolver.targets(&installables), join_all(first));
-    let (targets, revision) = (targets?, revision(&flakes));
+    let revision = first_revision(&local.store, &request.arguments, &installables);
+    let (targets, revision) = tokio::join!(resolver.targets(&installables), revision);
+    let targets = targets?;
     reporter.emit(Event::Step { what: "reading derivations".to_owned() });
     let roots: Vec<StorePath> = targets.iter().map(|target| target.derivation.clone()).collect();
     let graph = local.store.build_graph(&roots).await?;

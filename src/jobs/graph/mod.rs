@@ -6,7 +6,6 @@ mod outcome;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use futures_util::future::join_all;
 use nix_derivation::{StoreDir, StorePath};
 use tokio::sync::watch;
 
@@ -16,7 +15,7 @@ use super::unless;
 use crate::event::{Event, Reporter};
 use crate::graph::{BuildGraph, DerivationIndex};
 use crate::nix::{
-    DerivationError, DerivationFiles, EvaluationArguments, Flake, LoadedGraph, Resolver, flakes_of, revision,
+    DerivationError, DerivationFiles, EvaluationArguments, LoadedGraph, Resolver, first_revision,
 };
 
 pub use self::outcome::{Answer, Damaged, GraphError, GraphReport};
@@ -184,11 +183,9 @@ async fn from_nix(request: &Request, reporter: &Reporter) -> Result<Sources, Gra
     let installables =
         local.installables(&request.installables, &request.directory, &request.arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
-    let named = flakes_of(&installables, &request.arguments);
-    let first = named.iter().take(1).map(|flake| Flake::read(&local.store, &request.arguments, flake));
-    let (targets, flakes) = tokio::join!(resolver.targets(&installables), join_all(first));
-    let (targets, revision) = (targets?, revision(&flakes));
-    let roots: Vec<StorePath> = targets.into_iter().map(|target| target.derivation).collect();
+    let revision = first_revision(&local.store, &request.arguments, &installables);
+    let (roots, revision) = tokio::join!(resolver.build_roots(&installables), revision);
+    let roots = roots?;
     reporter.emit(Event::Step { what: "reading derivations".to_owned() });
     let files = local.store.derivation_files();
     let loaded = files.load(&roots).await?;

@@ -116,6 +116,16 @@ pub fn revision(flakes: &[Result<Flake, NixError>]) -> Option<String> {
     }
 }
 
+/// As [`revision`], of the flake that `installables` name first, which is the only one that is asked about.
+pub async fn first_revision(
+    store: &Store,
+    arguments: &EvaluationArguments,
+    installables: &[Installable],
+) -> Option<String> {
+    let named = flakes_of(installables, arguments);
+    revision(&[Flake::read(store, arguments, named.first()?).await])
+}
+
 /// Splits `FLAKE#ATTRIBUTE`; without an attribute it is empty, and without a flake it is `.`.
 fn split_reference(text: &str) -> (&str, &str) {
     let (flake, attribute) = text.split_once('#').unwrap_or((text, ""));
