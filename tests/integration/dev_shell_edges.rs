@@ -258,7 +258,9 @@ fn a_password_in_the_lock_reaches_neither_a_command_line_nor_the_output() {
         project.file("flake.lock", &lock.to_string());
         let outcome = project.push(&["--dev-shell", "-vv"]).run().expect(3);
         assert!(!outcome.output().contains("sesame") && !outcome.output().contains("hush"), "{outcome}");
-        assert!(outcome.output().contains("private_token=…"), "{outcome}");
+        if nix.version < (2, 34) {
+            assert!(outcome.output().contains("private_token=…"), "it does not even say what\n{outcome}");
+        }
     });
 }
 

@@ -240,7 +240,7 @@ fn a_path_that_is_several_things_is_the_most_private_of_them_whatever_is_named_f
         let named = format!("path:{}#legacyPackages.{}.bash", other.display(), system());
         let clean = project.store.scratch.join("clean");
         for order in [[".", &named], [&named, "."]] {
-            let args = ["--json", "--build", order[0], order[1]];
+            let args = ["--json", "--build", "--flake-inputs", order[0], order[1]];
             let outcome = project.push_to(&clean, &args).run().expect(1);
             assert_eq!(
                 sources(&outcome),
