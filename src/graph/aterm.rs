@@ -4,6 +4,7 @@
 //! has the form of dynamic derivations too. GNU Guix writes the same. The `nix-derivation` crate reads the whole of a
 //! file; the tests hold this scanner against it.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use memchr::{memchr, memchr2, memmem};
@@ -70,6 +71,9 @@ pub enum ScanError {
     /// Outputs of outputs go too deep.
     #[error("outputs of outputs go deeper than {DEPTH}")]
     TooDeep,
+    /// An output of an output is named twice, which Nix never writes.
+    #[error("it names the output {0:?} twice")]
+    Twice(String),
 }
 
 impl Scan {
@@ -118,12 +122,13 @@ impl Scan {
         reader.expect(b",", "a comma")?;
         let hash = reader.plain_string()?;
         reader.expect(b")", "the end of an output")?;
+        // Without an algorithm a hash says nothing. (`parseDerivationOutput` in `src/libstore/derivations.cc`)
         let kind = match (algorithm.is_empty(), reader.bytes(&hash)) {
-            (_, b"impure") => DerivationKind::Impure,
+            (true, _) if path.is_empty() => DerivationKind::Deferred,
+            (true, _) => DerivationKind::InputAddressed,
+            (false, b"impure") => DerivationKind::Impure,
             (false, b"") => DerivationKind::Floating,
-            (_, b"") if path.is_empty() => DerivationKind::Deferred,
-            (_, b"") => DerivationKind::InputAddressed,
-            _ => DerivationKind::FixedOutput,
+            (false, _) => DerivationKind::FixedOutput,
         };
         // Outputs of one derivation are of one kind; in a forged one, the least certain counts.
         self.kind = self.kind.max(Some(kind));
@@ -152,8 +157,12 @@ impl Scan {
     /// Outputs, and outputs of the derivations that they are: `(["out"],[("out",["dev"])])`.
     fn dynamic_outputs(&mut self, reader: &mut Reader<'_>) -> Result<(), ScanError> {
         let input = number(self.inputs.len());
-        // The way to each level that is open.
+        // The way to each level that is open, and all that there was, as what is needed and as what leads on.
         let mut way: Vec<String> = Vec::new();
+        let mut seen: HashSet<(bool, String)> = HashSet::new();
+        let mut once = |leads_on: bool, way: String| {
+            if seen.insert((leads_on, way.clone())) { Ok(way) } else { Err(ScanError::Twice(way)) }
+        };
         loop {
             if way.len() > DEPTH {
                 return Err(ScanError::TooDeep);
@@ -163,19 +172,20 @@ impl Scan {
                 reader.expect(b"(", "outputs")?;
             }
             reader.list(|reader| {
-                let name = reader.plain_string()?;
+                let span = reader.plain_string()?;
                 if way.is_empty() {
-                    self.wanted.push(name);
+                    self.wanted.push(span);
                 } else {
-                    let name = String::from_utf8_lossy(reader.bytes(&name));
-                    self.dynamic.push((input, format!("{}^{name}", way.join("^"))));
+                    let name = reader.output_name(&span)?;
+                    self.dynamic.push((input, once(false, format!("{}^{name}", way.join("^")))?));
                 }
                 Ok(())
             })?;
             if is_node {
                 reader.expect(b",[(", "outputs of outputs")?;
                 let name = reader.plain_string()?;
-                way.push(String::from_utf8_lossy(reader.bytes(&name)).into_owned());
+                way.push(reader.output_name(&name)?.to_owned());
+                once(true, way.join("^"))?;
                 reader.expect(b",", "a comma")?;
                 continue;
             }
@@ -188,7 +198,8 @@ impl Scan {
                 if reader.peek() == Some(b',') {
                     reader.expect(b",(", "an output of an output")?;
                     let name = reader.plain_string()?;
-                    way.push(String::from_utf8_lossy(reader.bytes(&name)).into_owned());
+                    way.push(reader.output_name(&name)?.to_owned());
+                    once(true, way.join("^"))?;
                     reader.expect(b",", "a comma")?;
                     break;
                 }
@@ -240,6 +251,12 @@ pub(super) fn unescaped(text: &[u8]) -> Vec<u8> {
     }
     plain.extend_from_slice(rest);
     plain
+}
+
+/// Whether an output can be called so. ("Store Object names" in the Nix manual.)
+pub(super) fn is_output_name(name: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-._?=".contains(byte);
+    !name.is_empty() && name.iter().all(is_part)
 }
 
 /// Positions and counts fit: the text's length was checked.
@@ -324,6 +341,13 @@ impl<'a> Reader<'a> {
         }
         self.at = start + found + 1;
         Ok(number(start)..number(start + found))
+    }
+
+    /// The name of an output, which was just read.
+    fn output_name(&self, span: &Span) -> Result<&'a str, ScanError> {
+        let name = Some(self.bytes(span)).filter(|name| is_output_name(name));
+        let name = name.and_then(|name| std::str::from_utf8(name).ok());
+        name.ok_or(ScanError::Expected { at: span.start as usize, expected: "the name of an output" })
     }
 
     fn list(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), ScanError>) -> Result<(), ScanError> {

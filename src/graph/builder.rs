@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use foldhash::fast::RandomState;
 use nix_derivation::{StoreDir, StorePath};
 
-use super::aterm::{Scan, Span};
+use super::aterm::{Scan, Span, is_output_name};
 use super::build_graph::{BuildGraph, BuildGraphError, DerivationIndex, MemberOutput};
 use super::derivation::{Derivation, DerivationKind, Input};
 use super::edges::{Edges, Index as _};
@@ -296,20 +296,17 @@ impl BuildGraphBuilder {
         Ok(number)
     }
 
-    /// The number of the name of an output as it stands in a file. (What it may consist of: "Store Object names" in the Nix
-    /// manual.)
+    /// The number of the name of an output as it stands in a file.
     fn name(&mut self, text: &[u8], span: &Span) -> Result<u32, DerivationTextError> {
         let bytes = &text[span.start as usize..span.end as usize];
-        let no_name = || DerivationTextError::Name(String::from_utf8_lossy(bytes).into_owned());
-        let name = std::str::from_utf8(bytes).map_err(|_| no_name())?;
-        if let Some(number) = self.names.find(name) {
+        let name = std::str::from_utf8(bytes).ok();
+        if let Some(number) = name.and_then(|name| self.names.find(name)) {
             return Ok(number);
         }
-        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte);
-        if name.is_empty() || !name.bytes().all(is_part) {
-            return Err(no_name());
+        match name.filter(|name| is_output_name(name.as_bytes())) {
+            Some(name) => Ok(self.names.add(name)),
+            None => Err(DerivationTextError::Name(String::from_utf8_lossy(bytes).into_owned())),
         }
-        Ok(self.names.add(name))
     }
 
     /// Links what was added. A path that was added twice counts once.

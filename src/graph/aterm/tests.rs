@@ -66,8 +66,40 @@ fn outputs_of_outputs_are_found() {
     assert!(scan(&text.replace("DrvWithVersion(\"xp-dyn-drv\",", "Derive(")).is_err());
     let unknown = scan(&text.replace("xp-dyn-drv", "xp-2")).expect_err("a version from the future");
     assert_eq!(unknown, ScanError::Version("xp-2".into()));
+    // Found by fuzzing: what would be two ways, or no way that can be told.
+    for (bad, words) in [
+        (r#"([],[("a",["x"]),("a",["y"])])"#, "\"a\" twice"),
+        (r#"([],[("a",["x","x"])])"#, "\"a^x\" twice"),
+        (r#"([],[("a^b",["x"])])"#, "the name of an output"),
+        ("([],[(\"a\",[\"\u{1b}\"])])", "the name of an output"),
+    ] {
+        let error = scan(&text.replace(node, bad)).expect_err(bad).to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    assert!(scan(&text.replace(node, r#"([],[("a",(["b"],[("b",["x"])])),("b",["b"])])"#)).is_ok());
     let deep = format!("{}[]{}", r#"([],[("o","#.repeat(DEPTH + 1), ")])".repeat(DEPTH + 1));
     assert_eq!(scan(&text.replace(node, &deep)).expect_err("too deep"), ScanError::TooDeep);
+}
+
+#[test]
+fn the_kind_is_that_of_the_least_certain_output() {
+    let kind = |outputs: &str| {
+        scan(&format!(r#"Derive([{outputs}],[],[],"","",[],[])"#)).expect("a derivation").kind
+    };
+    for (output, expected) in [
+        (r#"("out","/s/x","","")"#, DerivationKind::InputAddressed),
+        (r#"("out","","","")"#, DerivationKind::Deferred),
+        (r#"("out","/s/x","r:sha256","00")"#, DerivationKind::FixedOutput),
+        (r#"("out","","r:sha256","")"#, DerivationKind::Floating),
+        (r#"("out","","r:sha256","impure")"#, DerivationKind::Impure),
+        // Found by fuzzing: what Nix passes over when there is no algorithm.
+        (r#"("out","/s/x","","00")"#, DerivationKind::InputAddressed),
+        (r#"("out","","","impure")"#, DerivationKind::Deferred),
+        (r#"("dev","/s/x","",""),("out","","r:sha256","")"#, DerivationKind::Floating),
+    ] {
+        assert_eq!(kind(output), Some(expected), "{output}");
+    }
+    assert_eq!(kind(""), None);
 }
 
 /// As `guix build -d` of GNU Guix 1.5.0 wrote it.
