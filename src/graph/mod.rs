@@ -1,7 +1,7 @@
 //! Graphs of store objects and of derivations: what refers to what, in which order, and who depends on it.
 //!
 //! Pure values: where the facts come from (the store database, `.drv` files, `nix path-info`, a cache) is other modules'
-//! business.
+//! business. `docs/build-graph.md` explains how build graphs are represented and what they can be asked.
 
 mod aterm;
 mod build_graph;
@@ -29,6 +29,11 @@ pub use questions::{CriticalPath, Paths, Shape, Sizes, Step};
 pub use saved::{
     SCHEMA as SAVED_SCHEMA, SavedDerivation, SavedGraph, SavedGraphError, SavedInput, SavedOutput,
 };
+
+/// The page's example is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/build-graph.md")]
+struct Page;
 
 #[cfg(test)]
 pub(crate) use build_graph::tests as build_graph_tests;
