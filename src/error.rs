@@ -42,7 +42,8 @@ impl ExitStatus {
         (Self::Success, "done, and the answer is yes"),
         (
             Self::No,
-            "the answer is no: a gate failed, some path was not pushed, or the closure was not verified",
+            "the answer is no: a gate failed, one does not need the other, some path was not pushed, or the closure was not \
+             verified",
         ),
         (Self::Usage, "wrong usage or configuration"),
         (Self::Impossible, "the job could not be done: Nix, the network or a cache refused"),
