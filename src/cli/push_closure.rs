@@ -62,7 +62,8 @@ pub struct PushClosure {
     #[arg(help_heading = WHAT, long)]
     pub flake_inputs: bool,
     /// Push also the flakes' own sources, inputs without a public URL, and a dev shell's derivation. Without it, a push of
-    /// these to a cache that everybody can read is refused, and elsewhere they are left out.
+    /// these, or of what evaluation has copied of them, to a cache that everybody can read is refused, and elsewhere they are
+    /// left out.
     #[arg(help_heading = WHAT, long)]
     pub include_sources: bool,
     /// Build or fetch first what is not valid.
