@@ -37,6 +37,16 @@ impl EvaluationArguments {
         named.filter_map(|(place, _)| Some((words.get(place + 1)?.as_str(), words.get(place + 2)?.as_str())))
     }
 
+    /// The same, with which evaluation writes no lock file.
+    #[must_use]
+    pub(crate) fn read_only(&self) -> Self {
+        let mut arguments = self.clone();
+        if !arguments.has_source {
+            arguments.options.push("--no-write-lock-file".to_owned());
+        }
+        arguments
+    }
+
     /// The options for an installable that is no attribute path: without `--file` and `--expr`, and what goes with them.
     pub(super) fn without_source(&self) -> Vec<String> {
         without(&self.options, |word| match word {

@@ -68,7 +68,7 @@ pub async fn run(
 async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, AuditError> {
     let started = Instant::now();
     let local = LocalNix::open(&request.arguments, &request.store).await?;
-    let request = &read_only(request);
+    let request = &Request { arguments: request.arguments.read_only(), ..request.clone() };
     let (targets, graph, revision) = load(request, &local, reporter).await?;
     let named: Vec<Named> = if request.caches.is_empty() {
         let substituters = &local.settings.substitution.substituters;
@@ -134,15 +134,6 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
         stops: prediction.stops,
         elapsed: started.elapsed(),
     })
-}
-
-/// The same request, with which evaluation writes no lock file.
-fn read_only(request: &Request) -> Request {
-    let mut request = request.clone();
-    if !request.arguments.has_source {
-        request.arguments.options.push("--no-write-lock-file".to_owned());
-    }
-    request
 }
 
 fn scope_name(scope: Scope) -> &'static str {

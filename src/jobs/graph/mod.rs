@@ -3,6 +3,7 @@
 mod naming;
 mod outcome;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -81,7 +82,7 @@ pub(super) async fn find(
     called: &str,
     reporter: &Reporter,
 ) -> Result<(GraphReport, DerivationIndex), GraphError> {
-    let request = read_only(request);
+    let request = Request { arguments: request.arguments.read_only(), ..request.clone() };
     let (report, local) = Box::pin(load_all(&request, reporter)).await?;
     let mut names = Names {
         graph: &report.graph,
@@ -97,7 +98,7 @@ pub(super) async fn find(
 
 async fn load(request: &Request, reporter: &Reporter) -> Result<GraphReport, GraphError> {
     let started = Instant::now();
-    let request = &read_only(request);
+    let request = &Request { arguments: request.arguments.read_only(), ..request.clone() };
     let (mut report, local) = load_all(request, reporter).await?;
     let graph = &report.graph;
     report.answer = match &request.question {
@@ -132,15 +133,6 @@ async fn load_all(
     Ok((GraphReport { files, graph, roots, revision, damaged, bytes, answer, elapsed }, local))
 }
 
-/// The same request, with which evaluation writes no lock file.
-fn read_only(request: &Request) -> Request {
-    let mut request = request.clone();
-    if !request.arguments.has_source {
-        request.arguments.options.push("--no-write-lock-file".to_owned());
-    }
-    request
-}
-
 /// A graph, and where it is from.
 struct Sources {
     /// The local Nix, where it was asked.
@@ -159,7 +151,7 @@ async fn from_files(request: &Request, reporter: &Reporter) -> Result<Option<Sou
         return Ok(None);
     }
     let mut all: Option<DerivationFiles> = None;
-    let mut roots = Vec::new();
+    let (mut roots, mut seen) = (Vec::new(), HashSet::new());
     for text in &request.installables {
         let Some((files, root)) = DerivationFiles::around(&request.directory.join(text)) else {
             return Ok(None);
@@ -167,7 +159,7 @@ async fn from_files(request: &Request, reporter: &Reporter) -> Result<Option<Sou
         if *all.get_or_insert_with(|| files.clone()) != files {
             return Ok(None);
         }
-        if !roots.contains(&root) {
+        if seen.insert(root.clone()) {
             roots.push(root);
         }
     }
@@ -199,12 +191,10 @@ fn warn_of(
     files: &DerivationFiles,
     reporter: &Reporter,
 ) -> Result<Vec<Damaged>, GraphError> {
-    let is_root = |error: &DerivationError| {
-        roots.iter().any(|root| error.path() == Some(files.dir().render_path(root).as_str()))
-    };
+    let roots: HashSet<String> = roots.iter().map(|root| files.dir().render_path(root)).collect();
     let mut all = Vec::with_capacity(damaged.len());
     for (number, error) in damaged.into_iter().enumerate() {
-        if is_root(&error) {
+        if error.path().is_some_and(|path| roots.contains(path)) {
             return Err(error.into());
         }
         let damaged = Damaged { drv: error.path().unwrap_or_default().to_owned(), error: error.to_string() };

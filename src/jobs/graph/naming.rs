@@ -94,11 +94,11 @@ impl Names<'_> {
     }
 
     /// Whether it is worth asking Nix: with `--file` or `--expr` any word may be an attribute, and otherwise it takes a `.#name`, a
-    /// `flake:name` or a path.
+    /// `flake:name`, a path, or a link such as `result`.
     fn is_installable(&self, text: &str) -> bool {
         self.request.arguments.has_source
             || text.contains(['#', ':', '/'])
-            || self.request.directory.join(text).symlink_metadata().is_ok()
+            || self.request.directory.join(text).is_symlink()
     }
 
     async fn installable(&mut self, text: &str) -> Result<DerivationIndex, GraphError> {
