@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: Why, context: &Context) -> Result<ExitStatus,
         let document = report::why::json(&request, &outcome, &warnings, started_at);
         context.printer.document(&document)?;
     } else {
-        context.printer.report(&report::why::human(&outcome, context.printer.out()))?;
+        context.printer.report(&report::why::human(&outcome, context.verbose, context.printer.out()))?;
     }
     Ok(match outcome.derivation.map(|derivation| derivation.verdict) {
         Some(Status::Hit) => ExitStatus::Success,

@@ -111,12 +111,16 @@ pub async fn run(
         }
         Err(error) => return Err(error.into()),
     };
+    let number = ways.iter().fold(0, |all: u64, ways| all.saturating_add(ways.number));
+    let mut shortest: Vec<&Vec<DerivationIndex>> = ways.iter().flat_map(|ways| &ways.shortest).collect();
+    // Each root has its own, the shortest first. Stable, so that among equals the roots keep their order.
+    shortest.sort_by_key(|way| way.len());
     Ok(WhyReport {
         revision: graph.revision.clone(),
         drv: graph.drv(what),
         name: graph.graph.derivation(what).name().to_owned(),
-        number: ways.iter().fold(0, |all: u64, ways| all.saturating_add(ways.number)),
-        ways: ways.iter().flat_map(|ways| &ways.shortest).map(|way| steps(&graph, way)).collect(),
+        number,
+        ways: shortest.into_iter().map(|way| steps(&graph, way)).collect(),
         caches,
         derivation,
     })

@@ -1,13 +1,16 @@
 //! The report of `why`.
 
+mod tree;
+
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use self::tree::write_tree;
 use crate::audit::Status;
 use crate::jobs::audit::{DerivationReport, OutputReport};
-use crate::jobs::why::{Request, Step, Way, WhyReport};
+use crate::jobs::why::{Request, WhyReport};
 use crate::text::{Printable, count};
 use crate::ui::Palette;
 
@@ -24,20 +27,20 @@ pub fn json(request: &Request, outcome: &WhyReport, warnings: &[String], started
     document
 }
 
-/// The report as text.
-pub fn human(outcome: &WhyReport, palette: Palette) -> String {
+/// The report as text; whole, or with long ways folded.
+pub fn human(outcome: &WhyReport, is_whole: bool, palette: Palette) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write_all(&mut text, outcome, palette);
+    let _ = write_all(&mut text, outcome, is_whole, palette);
     text
 }
 
-fn write_all(text: &mut String, outcome: &WhyReport, palette: Palette) -> std::fmt::Result {
+fn write_all(text: &mut String, outcome: &WhyReport, is_whole: bool, palette: Palette) -> std::fmt::Result {
     writeln!(text, "{}  {}", palette.strong(Printable(&outcome.name)), outcome.drv)?;
     if let Some(derivation) = &outcome.derivation {
         write_derivation(text, derivation, palette)?;
     }
-    write_ways(text, outcome, palette)
+    write_ways(text, outcome, is_whole, palette)
 }
 
 fn write_derivation(text: &mut String, derivation: &DerivationReport, palette: Palette) -> std::fmt::Result {
@@ -72,8 +75,8 @@ fn write_output(text: &mut String, output: &OutputReport, palette: Palette) -> s
     Ok(())
 }
 
-/// The ways as one tree: what several begin with stands there once.
-fn write_ways(text: &mut String, outcome: &WhyReport, palette: Palette) -> std::fmt::Result {
+/// The ways as one tree.
+fn write_ways(text: &mut String, outcome: &WhyReport, is_whole: bool, palette: Palette) -> std::fmt::Result {
     if outcome.ways.iter().all(|way| way.len() < 2) {
         return Ok(());
     }
@@ -85,51 +88,8 @@ fn write_ways(text: &mut String, outcome: &WhyReport, palette: Palette) -> std::
         number => format!("in {number} ways; the shortest {shown}"),
     };
     writeln!(text, "needed {ways}")?;
-    let mut ways: Vec<&[Step]> = outcome.ways.iter().map(Way::as_slice).collect();
-    ways.sort_by(|one, other| {
-        let names = |way: &&[Step]| way.iter().map(|step| step.drv.clone()).collect::<Vec<_>>();
-        names(one).cmp(&names(other))
-    });
-    write_branches(text, &ways, "  ", true, palette)
-}
-
-/// What comes next on each way, each once, with what comes after it below. The depth is that of the shortest ways, which
-/// are a few dozen steps in the deepest graphs there are.
-fn write_branches(
-    text: &mut String,
-    ways: &[&[Step]],
-    indent: &str,
-    is_top: bool,
-    palette: Palette,
-) -> std::fmt::Result {
-    let mut rest = ways;
-    while let Some(first) = rest.first().and_then(|way| way.first()) {
-        let same =
-            rest.iter().take_while(|way| way.first().is_some_and(|step| step.drv == first.drv)).count();
-        let (here, others) = rest.split_at(same);
-        let is_last = others.is_empty();
-        let outputs = match first.outputs.as_slice() {
-            [] => String::new(),
-            [only] if only == "out" => String::new(),
-            several => format!(" ({})", several.join(", ")),
-        };
-        let branch = match (is_top, is_last) {
-            (true, _) => "",
-            (false, true) => "└─ ",
-            (false, false) => "├─ ",
-        };
-        let is_end = here.iter().any(|way| way.len() == 1);
-        let name = Printable(&first.name).to_string();
-        let name = if is_end { palette.strong(name) } else { name };
-        writeln!(text, "{indent}{branch}{name}{outputs}")?;
-        let below: Vec<&[Step]> = here.iter().map(|way| &way[1..]).filter(|way| !way.is_empty()).collect();
-        let deeper = match (is_top, is_last) {
-            (true, _) => indent.to_owned(),
-            (false, true) => format!("{indent}   "),
-            (false, false) => format!("{indent}│  "),
-        };
-        write_branches(text, &below, &deeper, false, palette)?;
-        rest = others;
+    if write_tree(text, &outcome.ways, is_whole, palette)? {
+        writeln!(text, "every step: -v")?;
     }
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! Why something is needed, and whether the caches have it.
 
+use std::time::Duration;
+
+use crate::support::graphs::chain;
 use crate::support::nix::{Nix, Store, a_nix, with_every_nix};
 use crate::support::outcome::Outcome;
 use crate::support::program::Run;
@@ -41,8 +44,8 @@ fn the_ways_stand_in_one_tree_and_the_caches_are_asked() {
         let tree = tree.join("\n");
         assert!(
             tree.starts_with("  top\n  ├─ ")
-                && tree.contains("  │  └─ base\n  └─ ")
-                && tree.ends_with("     └─ base"),
+                && tree.contains("  │  → base\n  └─ ")
+                && tree.ends_with("     → base"),
             "{tree}"
         );
         let document = project.why(&["base", "--of", "top", "--json"]).expect(0).json();
@@ -83,4 +86,20 @@ fn what_is_no_part_is_said_with_what_is_near() {
     // Without a cache there is still the tree.
     let run = Run::new(&project.store).args(["why", "--file", &project.file, "base", "--of", "top"]);
     run.run().expect(4).says(&["no cache was asked", "needed in 2 ways"]);
+}
+
+#[test]
+fn a_chain_of_fifty_thousand_is_told_in_a_few_lines() {
+    let store = Store::new(a_nix());
+    let top = chain(&store, 50_000);
+    let run = |words: &[&str]| {
+        let run = Run::new(&store).args(["why", "--of", &top, "d0"]).args(words.to_vec());
+        run.limit(Duration::from_mins(3)).run().expect(4)
+    };
+    let told = run(&[]).says(&["needed in one way", "  d49999\n", "… 49993 steps …", "  → d0\n", "-v"]);
+    assert!(told.stdout.lines().count() < 20, "{told}");
+    let whole = run(&["-v"]);
+    // In proportion to the chain, not to its square.
+    assert!(whole.stdout.len() < 50_000 * 20, "{} bytes", whole.stdout.len());
+    assert!(whole.stdout.lines().filter(|line| line.contains("→ d")).count() == 49_999);
 }

@@ -1,6 +1,7 @@
 //! Build graphs of real Nix expressions, and Nix as the judge of what is in them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use serde_json::Value;
 
@@ -15,6 +16,24 @@ pub(crate) fn instantiate(store: &Store, count: usize, width: usize) -> String {
     let (count, width) = (count.to_string(), width.to_string());
     let drv = store.run("nix-instantiate", &[EXPRESSION, "--arg", "count", &count, "--arg", "width", &width]);
     drv.trim().to_owned()
+}
+
+/// Writes the files of so many derivations, `d0` and up, each of which needs the one before it, into a store, and gives the last. Nix
+/// would take minutes for them, and a stack that it does not have.
+pub(crate) fn chain(store: &Store, length: usize) -> String {
+    let (dir, real) = (store.dir_text(), store.dir());
+    fs::create_dir_all(&real).unwrap();
+    let file = |number: usize| format!("{number:032}-d{number}.drv");
+    for number in 0..length {
+        let input = number.checked_sub(1).map(|below| format!(r#"("{dir}/{}",["out"])"#, file(below)));
+        let text = format!(
+            r#"Derive([("out","{dir}/{:032}-d{number}","","")],[{}],[],"x","/b",[],[("name","d{number}")])"#,
+            length + number,
+            input.unwrap_or_default()
+        );
+        fs::write(real.join(file(number)), text).unwrap();
+    }
+    real.join(file(length - 1)).display().to_string()
 }
 
 /// Attributes of every kind that the Nix knows, and the experimental features that they need. `all` is above all of them.
