@@ -53,6 +53,11 @@ fn is_hidden(character: char) -> bool {
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// Whether a text can be shown as it is: nothing in it steers a terminal or reorders a line.
+pub fn is_plain(text: &str) -> bool {
+    !text.contains(is_hidden)
+}
+
 /// A JSON document with the characters that [`Printable`] makes visible escaped: JSON lets all but the oldest stand as they are.
 ///
 /// ```

@@ -17,7 +17,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::status::{Status, plan_line};
 use crate::event::{Event, Progress, Reporter, Sink};
-use crate::text::{Printable, escaped_json};
+use crate::text::{Printable, escaped_json, printable_lines};
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -163,16 +163,21 @@ impl Printer {
         });
     }
 
+    /// Writes a message. It may hold what a file, a cache or a name on the command line says: nothing of it steers the terminal.
+    fn message(&self, kind: &str, message: &str) {
+        self.line(&format!("{kind}: {}", printable_lines(message)));
+    }
+
     /// Writes a warning.
     pub fn warning(&self, message: &str) {
-        self.line(&format!("{}: {message}", self.err().warning("warning")));
+        self.message(&self.err().warning("warning"), message);
     }
 
     /// Writes an error and what to do next.
     pub fn error(&self, error: &crate::error::CommandError) {
-        self.line(&format!("{}: {}", self.err().bad("error"), error.message));
+        self.message(&self.err().bad("error"), &error.message);
         for hint in &error.hints {
-            self.line(&format!("{}: {hint}", self.err().hint("hint")));
+            self.message(&self.err().hint("hint"), hint);
         }
     }
 
@@ -229,7 +234,7 @@ impl Write for LogWriter {
 impl Drop for LogWriter {
     fn drop(&mut self) {
         if !self.buffer.is_empty() {
-            self.printer.line(String::from_utf8_lossy(&self.buffer).trim_end());
+            self.printer.line(printable_lines(&String::from_utf8_lossy(&self.buffer)).trim_end());
         }
     }
 }
@@ -313,8 +318,7 @@ impl Sink for EventSink {
             Event::Warning { message } => self.printer.warning(message),
             Event::Planned { .. } if self.mode != ProgressMode::None => self.printer.line(&plan_line(&event)),
             Event::PathFailed { path, error } => {
-                let failed = self.printer.err().bad("failed");
-                self.printer.line(&format!("{failed}: {path}: {error}"));
+                self.printer.message(&self.printer.err().bad("failed"), &format!("{path}: {error}"));
             }
             _ => {}
         }
@@ -384,7 +388,7 @@ fn start_lines(sink: &Arc<EventSink>, progress: &Arc<Progress>) -> (mpsc::Sender
         // A little early is on time: ticks are not exact.
         let is_due = last.0.elapsed() + Duration::from_millis(100) >= pause;
         if !is_last && is_due && !line.is_empty() && line != last.1 {
-            sink.printer.line(&line);
+            sink.printer.line(&printable_lines(&line));
             last = (Instant::now(), line);
         }
     })

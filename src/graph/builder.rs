@@ -12,6 +12,7 @@ use super::edges::{Edges, Index as _};
 use super::lists::Lists;
 use super::path_table::{HASH_LENGTH, PathNumber, PathTable};
 use super::{ScanError, names::NameTable};
+use crate::text::is_plain;
 
 /// A member before the graph is linked. Its outputs, inputs and sources are the lists of the same number.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +70,12 @@ pub fn store_dir_of(text: &[u8]) -> Option<StoreDir> {
     let inputs = scan.inputs.iter().map(|input| &input.path);
     let first = outputs.chain(inputs).chain(&scan.sources).next()?;
     let path = std::str::from_utf8(&text[first.start as usize..first.end as usize]).ok()?;
-    StoreDir::new(path.rsplit_once('/')?.0).ok()
+    foreign_store_dir(path.rsplit_once('/')?.0)
+}
+
+/// The directory of a store that a file names. It stands before every path that is shown, so one that would steer a terminal is none.
+pub(super) fn foreign_store_dir(text: &str) -> Option<StoreDir> {
+    is_plain(text).then(|| StoreDir::new(text).ok()).flatten()
 }
 
 impl BuildGraphBuilder {

@@ -8,8 +8,9 @@ use nix_derivation::{StoreDir, StorePath};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::aterm::is_output_name;
 use super::build_graph::{BuildGraph, BuildGraphError, DerivationView};
-use super::builder::BuildGraphBuilder;
+use super::builder::{BuildGraphBuilder, foreign_store_dir};
 use super::contents::Contents;
 use super::derivation::{Derivation, DerivationKind, Input, Output};
 
@@ -83,6 +84,14 @@ pub enum SavedGraphError {
     /// Something in it should be a path, and is not.
     #[error("{0:?} is no path of its store, or of another kind than should be here")]
     Path(String),
+    /// What should be the name of an output, or a way to one, is none.
+    #[error("what it says of {drv} cannot be used: {name:?} is no name of an output")]
+    Name {
+        /// The `.drv` path.
+        drv: String,
+        /// The name or the way.
+        name: String,
+    },
     /// A derivation says only a part of what it should, or something else.
     #[error("what it says of {drv} cannot be used: {source}")]
     Contents {
@@ -122,6 +131,11 @@ struct Document {
 
 /// The members that [`Contents`] is saved as.
 const CONTENTS: [&str; 5] = ["system", "builder", "args", "env", "structuredAttrs"];
+
+/// Whether a text leads to what is needed of an output: names of outputs, of which all but the last are derivations.
+fn is_way(text: &str) -> bool {
+    text.contains('^') && text.split('^').all(|name| is_output_name(name.as_bytes()))
+}
 
 /// What a derivation says besides; nothing where nothing of it is there. A part of it is an error: taken for the whole, what
 /// is missing would pass for what the derivation does not have.
@@ -181,11 +195,19 @@ impl SavedDerivation<Map<String, Value>> {
         self,
         parse: impl Fn(&str) -> Result<StorePath, SavedGraphError>,
     ) -> Result<(Derivation, Option<Contents>), SavedGraphError> {
-        let contents = contents(&self.drv, self.contents)?;
+        // Before anything else, so that no error names what is no path.
         let path = parse(&self.drv)?;
         if !path.is_derivation() {
             return Err(SavedGraphError::Path(self.drv));
         }
+        let names = self.outputs.iter().map(|output| &output.name);
+        let names = names.chain(self.inputs.iter().flat_map(|input| &input.outputs));
+        let mut ways = self.inputs.iter().flat_map(|input| &input.dynamic);
+        let is_none = |name: &&String| !is_output_name(name.as_bytes());
+        if let Some(name) = { names }.find(is_none).or_else(|| ways.find(|way| !is_way(way))) {
+            return Err(SavedGraphError::Name { name: name.clone(), drv: self.drv });
+        }
+        let contents = contents(&self.drv, self.contents)?;
         let derivation = Derivation {
             path,
             kind: self.kind,
@@ -226,7 +248,7 @@ impl SavedGraph {
             return Err(SavedGraphError::Schema(document.schema));
         }
         let no_path = |text: &str| SavedGraphError::Path(text.to_owned());
-        let store_dir = StoreDir::new(&*document.store_dir).map_err(|_| no_path(&document.store_dir))?;
+        let store_dir = foreign_store_dir(&document.store_dir).ok_or_else(|| no_path(&document.store_dir))?;
         let parse = |text: &str| store_dir.parse_path(text.as_bytes()).map_err(|_| no_path(text));
         let mut builder = BuildGraphBuilder::default();
         let mut all = HashMap::with_capacity(document.derivations.len());
@@ -331,6 +353,32 @@ mod tests {
             document["derivations"][0]["drv"] = document["derivations"][0]["outputs"][0]["path"].clone();
         };
         assert!(broken(output).contains("is no path"));
+        // What is no path is never taken for one, whatever else is wrong.
+        let odd = |document: &mut Value| {
+            document["derivations"][0]["drv"] = json!("/tmp\u{1b}[31m");
+            document["derivations"][0].as_object_mut().expect("a derivation").remove("env");
+        };
+        let error = broken(odd);
+        assert!(error.contains("is no path") && !error.contains('\u{1b}'), "{error}");
+        let name = |document: &mut Value| {
+            document["derivations"][0]["outputs"][0]["name"] = json!("o\u{1b}[31mut");
+        };
+        assert!(named(name).contains("is no name of an output"));
+    }
+
+    #[test]
+    fn what_no_way_can_be_is_refused() {
+        let graph = BuildGraph::new(&[derivation(0, &[]), derivation(1, &[0])]).expect("a graph");
+        let with = |way: &str| {
+            let mut document = saved(&graph);
+            document["derivations"][1]["inputs"][0]["dynamic"] = json!([way]);
+            SavedGraph::parse(document.to_string().as_bytes()).map_err(|error| error.to_string())
+        };
+        assert!(with("out^dev").is_ok());
+        for way in ["", "^", "out^", "^dev", "out", "a\u{1b}[31m^b"] {
+            let error = with(way).expect_err(way);
+            assert!(error.contains("is no name of an output") && !error.contains('\u{1b}'), "{error}");
+        }
     }
 
     #[test]

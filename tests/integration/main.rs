@@ -21,6 +21,7 @@ mod dev_shell;
 mod dev_shell_edges;
 mod diff;
 mod diff_kinds;
+mod diff_saved;
 mod fetch_back;
 mod flake;
 mod flake_outputs;
