@@ -27,7 +27,8 @@ pub use derivation::{Derivation, DerivationKind, Input, Output, without_version}
 pub use path_info::PathInfo;
 pub use questions::{CriticalPath, Paths, Shape, Sizes, Step};
 pub use saved::{
-    SCHEMA as SAVED_SCHEMA, SavedDerivation, SavedGraph, SavedGraphError, SavedInput, SavedOutput,
+    Place, SCHEMA as SAVED_SCHEMA, SavedDerivation, SavedGraph, SavedGraphError, SavedInput, SavedOutput,
+    contents_of,
 };
 
 /// The page's example is compiled with the tests.
