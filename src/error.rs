@@ -210,7 +210,7 @@ impl From<DiffError> for CommandError {
             DiffError::Nix(LocalNixError::Store(error)) => error.into(),
             DiffError::Resolve(error) => error.into(),
             DiffError::Derivation(error) => error.into(),
-            DiffError::Unreadable { .. } => {
+            DiffError::Unreadable { .. } | DiffError::NoFile { .. } => {
                 Self::new(ExitStatus::Impossible, error).hinted("name a file that can be read")
             }
             DiffError::Saved { .. } => {
@@ -248,6 +248,9 @@ impl From<GraphError> for CommandError {
                     near => format!("there is {}", some(near)),
                 };
                 Self::usage(&error).hinted(hint)
+            }
+            GraphError::OtherStore { .. } => {
+                Self::usage(&error).hinted("name those of one directory at a time")
             }
             GraphError::Ambiguous { .. } => Self::usage(&error).hinted("name one of them by its .drv path"),
             GraphError::Interrupted => Self::new(ExitStatus::Interrupted, error),

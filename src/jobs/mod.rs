@@ -10,9 +10,27 @@ mod local_nix;
 pub mod push_closure;
 pub mod why;
 
+use std::path::Path;
+
+use nix_derivation::StorePath;
+
 use tokio::sync::watch;
 
+use crate::nix::{DerivationFiles, EvaluationArguments};
+
 pub use local_nix::{LocalNix, LocalNixError, StoreEnvironment};
+
+/// The `.drv` file at a path, which can be read without Nix, whatever made it and wherever it is. Nothing where it is something else, or
+/// where only Nix knows what is meant: of an attribute of --file, or a store that was named.
+pub(crate) fn derivation_file(
+    file: &Path,
+    arguments: &EvaluationArguments,
+) -> Option<(DerivationFiles, StorePath)> {
+    if arguments.has_source || arguments.store().is_some() {
+        return None;
+    }
+    DerivationFiles::around(file)
+}
 
 /// The outcome of `work`; nothing when it was interrupted.
 pub(crate) async fn unless<T>(

@@ -137,6 +137,11 @@ impl Store {
         &self.dir
     }
 
+    /// The directory in which the files of all paths really are.
+    pub fn real_dir(&self) -> &Path {
+        &self.real_dir
+    }
+
     /// Where a path's files really are.
     pub fn real_path(&self, path: &StorePath) -> PathBuf {
         self.real_dir.join(path.to_basename())

@@ -2,9 +2,11 @@
 
 mod outcome;
 mod revision;
+mod saved;
 mod side;
 mod trees;
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -12,6 +14,7 @@ use tokio::sync::{OnceCell, watch};
 
 use self::outcome::Describe;
 use self::side::{LoadedSide, Named};
+use super::graph::warn_of_damaged;
 use super::local_nix::{LocalNixError, StoreEnvironment};
 use super::unless;
 use crate::event::{Event, Reporter};
@@ -66,6 +69,12 @@ pub enum DiffError {
         #[source]
         source: std::io::Error,
     },
+    /// A file that was named is not there.
+    #[error("there is no such file: {}", .file.display())]
+    NoFile {
+        /// The file.
+        file: PathBuf,
+    },
     /// A file is no saved graph.
     #[error("{}: {source}", .file.display())]
     Saved {
@@ -73,7 +82,7 @@ pub enum DiffError {
         file: PathBuf,
         /// Why.
         #[source]
-        source: SavedGraphError,
+        source: Box<SavedGraphError>,
     },
     /// The two have paths of different stores.
     #[error("{old} has paths of the store {old_dir}, and {new} of {new_dir}: they cannot be compared")]
@@ -133,14 +142,16 @@ pub async fn run(
 }
 
 async fn compare(request: &Request, reporter: &Reporter) -> Result<DiffReport, DiffError> {
-    let named = [
-        Named::understand(&request.old, &request.new, request).await?,
-        Named::understand(&request.new, &request.old, request).await?,
-    ];
+    let old = Named::understand(&request.old, &request.new, request, reporter).await?;
+    let new = Named::understand(&request.new, &request.old, request, reporter).await?;
     let local = OnceCell::new();
-    let [old, new] = named;
-    let old = old.load(request, &local, reporter).await?;
-    let new = new.load(request, &local, reporter).await?;
+    // Nix takes gigabytes for a large evaluation, and twice that for two at once.
+    let one_by_one = old.is_evaluated() && new.is_evaluated();
+    // Boxed, because each may evaluate, which takes its room.
+    let old = Box::pin(old.load(request, &local, reporter));
+    let new = Box::pin(new.load(request, &local, reporter));
+    let (old, new) = if one_by_one { (old.await?, new.await?) } else { tokio::try_join!(old, new)? };
+    warn_of(&old, &new, reporter);
     if old.store_dir != new.store_dir {
         return Err(DiffError::OtherStore {
             old: request.old.clone(),
@@ -150,10 +161,9 @@ async fn compare(request: &Request, reporter: &Reporter) -> Result<DiffReport, D
         });
     }
     reporter.emit(Event::Step { what: "comparing derivations".to_owned() });
-    let local = local.into_inner();
     let work = move || {
         let (differences, errors) = differences(&old, &new);
-        Describe { old: &old, new: &new, local: local.as_ref() }.report(&differences, &errors)
+        Describe { old: &old, new: &new }.report(&differences, &errors)
     };
     match tokio::task::spawn_blocking(work).await {
         Ok(report) => Ok(DiffReport {
@@ -163,6 +173,13 @@ async fn compare(request: &Request, reporter: &Reporter) -> Result<DiffReport, D
         }),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+/// Tells which files could not be read, those that both need once.
+fn warn_of(old: &LoadedSide, new: &LoadedSide, reporter: &Reporter) {
+    let mut told = HashSet::new();
+    let all = old.damaged.iter().chain(&new.damaged);
+    warn_of_damaged(all.filter(|damaged| told.insert(&damaged.drv)), reporter);
 }
 
 fn named_side(installable: &str, side: SideReport) -> SideReport {

@@ -7,7 +7,6 @@ use super::side::LoadedSide;
 use super::trees;
 use crate::graph::DerivationIndex;
 use crate::graph::diff::{Change, Differences, Pair};
-use crate::jobs::LocalNix;
 
 /// A derivation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,6 +24,8 @@ pub struct SideReport {
     pub installable: String,
     /// The derivations that it stands for.
     pub drvs: Vec<String>,
+    /// The revision of the flake that it is in, where there is one.
+    pub revision: Option<String>,
     /// How many derivations these are built from, themselves included.
     pub derivations: usize,
 }
@@ -192,7 +193,6 @@ impl DiffReport {
 pub(super) struct Describe<'a> {
     pub(super) old: &'a LoadedSide,
     pub(super) new: &'a LoadedSide,
-    pub(super) local: Option<&'a LocalNix>,
 }
 
 impl Describe<'_> {
@@ -254,8 +254,10 @@ impl Describe<'_> {
     }
 
     fn files(&self, old: &StorePath, new: &StorePath) -> Option<Vec<FileChange>> {
-        let store = &self.local?.store;
-        trees::changes(&store.real_path(old), &store.real_path(new))
+        // A saved graph has no sources; those of its store may be where the other's are.
+        let old_tree = self.old.real_path(old).or_else(|| self.new.real_path(old))?;
+        let new_tree = self.new.real_path(new).or_else(|| self.old.real_path(new))?;
+        trees::changes(&old_tree, &new_tree)
     }
 }
 
@@ -263,6 +265,7 @@ fn side(loaded: &LoadedSide) -> SideReport {
     SideReport {
         installable: String::new(),
         drvs: loaded.roots.iter().map(|root| node(loaded, *root).drv).collect(),
+        revision: loaded.revision.clone(),
         derivations: loaded.graph.len(),
     }
 }

@@ -1,40 +1,75 @@
 //! One of the two that are compared: what was named, and the graph that it leads to.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix_derivation::{StoreDir, StorePath};
 use tokio::sync::OnceCell;
 
+use super::saved::{SavedContents, SavedFile, is_called_so};
 use super::{DiffError, Request, revision};
 use crate::event::{Event, Reporter};
 use crate::graph::diff::Says;
-use crate::graph::{BuildGraph, Contents, DerivationIndex, SavedGraph};
-use crate::jobs::LocalNix;
-use crate::nix::{Resolver, Store};
+use crate::graph::{BuildGraph, Contents, DerivationIndex};
+use crate::jobs::graph::Damaged;
+use crate::jobs::{LocalNix, derivation_file};
+use crate::nix::{DerivationFiles, LoadedGraph, Resolver, first_revision};
 
 /// What somebody named, as far as it is understood without Nix.
 #[derive(Debug)]
 pub(super) enum Named {
     /// A file that `graph --format json` has written.
-    Saved(PathBuf),
+    Saved(SavedFile),
+    /// A `.drv` file, wherever it is.
+    File {
+        /// The file and those beside it.
+        files: DerivationFiles,
+        /// The derivation.
+        root: StorePath,
+        /// Where they are.
+        directory: PathBuf,
+    },
     /// Something that Nix resolves.
     Installable(String),
 }
 
 impl Named {
     /// Understands `text`. A plain revision of the repository stands for the flake there, with the attribute of `other`.
-    pub(super) async fn understand(text: &str, other: &str, request: &Request) -> Result<Self, DiffError> {
-        let file = request.directory.join(text);
-        let is_json = Path::new(text).extension().is_some_and(|extension| extension == "json");
-        if is_json && file.is_file() {
+    pub(super) async fn understand(
+        text: &str,
+        other: &str,
+        request: &Request,
+        reporter: &Reporter,
+    ) -> Result<Self, DiffError> {
+        let path = request.directory.join(text);
+        if let Some((files, root)) = derivation_file(&path, &request.arguments) {
+            let directory = path.parent().map(PathBuf::from).unwrap_or_default();
+            return Ok(Self::File { files, root, directory });
+        }
+        // With --file or --expr any word is an attribute, even where a file is called like it.
+        let is_json = is_called_so(text);
+        let is_file = !request.arguments.has_source || is_json || text.contains('/');
+        if is_file && let Some(file) = SavedFile::open(path.clone(), is_json, reporter).await? {
             return Ok(Self::Saved(file));
         }
-        let flake = revision::flake_at(text, other, request).await?;
-        Ok(Self::Installable(flake.unwrap_or_else(|| text.to_owned())))
+        match revision::flake_at(text, other, request).await? {
+            Some(flake) => Ok(Self::Installable(flake)),
+            None if is_json
+                && !request.arguments.has_source
+                && !text.contains(['#', ':'])
+                && !path.is_dir() =>
+            {
+                Err(DiffError::NoFile { file: path })
+            }
+            None => Ok(Self::Installable(text.to_owned())),
+        }
     }
 
-    /// The graph. Nix is opened for the first that needs it: two saved graphs are compared without.
+    /// Whether Nix has to evaluate it.
+    pub(super) fn is_evaluated(&self) -> bool {
+        matches!(self, Self::Installable(_))
+    }
+
+    /// The graph. Nix is opened for the first that needs it: files are compared without.
     pub(super) async fn load(
         self,
         request: &Request,
@@ -46,18 +81,22 @@ impl Named {
                 let open = || LocalNix::open(&request.arguments, &request.store);
                 load_installable(&text, request, local.get_or_try_init(open).await?, reporter).await
             }
+            Self::File { files, root, directory } => {
+                reporter.emit(Event::Step { what: "reading derivations".to_owned() });
+                let loaded = files.load(std::slice::from_ref(&root)).await?;
+                Ok(LoadedSide::of_files(loaded, &[root], files, directory))
+            }
             Self::Saved(file) => {
-                let text = tokio::fs::read(&file)
-                    .await
-                    .map_err(|source| DiffError::Unreadable { file: file.clone(), source })?;
-                let saved = SavedGraph::parse(&text).map_err(|source| DiffError::Saved { file, source })?;
-                // Each is there, or the graph would not have been taken.
-                let roots = saved.roots.iter().filter_map(|root| saved.graph.find(root)).collect();
+                reporter.emit(Event::Step { what: format!("reading {}", file.path.display()) });
+                let (saved, file) = file.outline().await?;
                 Ok(LoadedSide {
+                    // Each is there, or the graph would not have been taken.
+                    roots: saved.roots.iter().filter_map(|root| saved.graph.find(root)).collect(),
                     graph: saved.graph,
-                    roots,
                     store_dir: saved.store_dir,
-                    source: Source::Saved(saved.contents),
+                    revision: saved.revision,
+                    damaged: Vec::new(),
+                    source: Source::Saved(SavedContents { file, places: saved.contents }),
                 })
             }
         }
@@ -73,18 +112,14 @@ async fn load_installable(
     let named = [text.to_owned()];
     let installables = local.installables(&named, &request.directory, &request.arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
-    let roots = resolver.build_roots(&installables).await?;
+    let revision = first_revision(&local.store, &request.arguments, &installables);
+    let (roots, revision) = tokio::join!(resolver.build_roots(&installables), revision);
+    let roots = roots?;
     reporter.emit(Event::Step { what: format!("reading the derivations of {text}") });
-    let loaded = local.store.load_graph(&roots).await?;
-    for error in &loaded.damaged {
-        reporter.warn(error.to_string());
-    }
-    Ok(LoadedSide {
-        roots: roots.iter().filter_map(|root| loaded.graph.find(root)).collect(),
-        graph: loaded.graph,
-        store_dir: local.store.dir().clone(),
-        source: Source::Store(local.store.clone()),
-    })
+    let files = local.store.derivation_files();
+    let loaded = files.load(&roots).await?;
+    let directory = local.store.real_dir().to_owned();
+    Ok(LoadedSide { revision, ..LoadedSide::of_files(loaded, &roots, files, directory) })
 }
 
 /// One of the two, loaded.
@@ -93,38 +128,69 @@ pub(super) struct LoadedSide {
     pub(super) graph: BuildGraph,
     pub(super) roots: Vec<DerivationIndex>,
     pub(super) store_dir: StoreDir,
+    /// The revision of the flake that was named, where there is one.
+    pub(super) revision: Option<String>,
+    /// What could not be read.
+    pub(super) damaged: Vec<Damaged>,
     source: Source,
 }
 
 /// Where stands what derivations say.
 #[derive(Debug)]
 enum Source {
-    Store(Store),
-    Saved(HashMap<StorePath, Contents>),
+    /// In files, which are in this directory, with the sources beside them.
+    Files(DerivationFiles, PathBuf),
+    Saved(SavedContents),
 }
 
 impl LoadedSide {
+    fn of_files(
+        loaded: LoadedGraph,
+        roots: &[StorePath],
+        files: DerivationFiles,
+        directory: PathBuf,
+    ) -> Self {
+        Self {
+            roots: roots.iter().filter_map(|root| loaded.graph.find(root)).collect(),
+            graph: loaded.graph,
+            store_dir: files.dir().clone(),
+            revision: None,
+            damaged: loaded.damaged.iter().map(Damaged::from).collect(),
+            source: Source::Files(files, directory),
+        }
+    }
+
+    /// Where a path's files are; not known of a saved graph.
+    pub(super) fn real_path(&self, path: &StorePath) -> Option<PathBuf> {
+        match &self.source {
+            Source::Files(_, directory) => Some(directory.join(path.to_basename())),
+            Source::Saved(_) => None,
+        }
+    }
+
     /// What a derivation says. Blocks.
-    pub(super) fn says(&self, index: DerivationIndex) -> Result<Said<'_>, String> {
+    pub(super) fn says(&self, index: DerivationIndex) -> Result<Said, String> {
         let path = self.graph.derivation(index).path();
         match &self.source {
-            Source::Store(store) => {
-                store.derivation_files().text(&path).map(Said::Text).map_err(|error| error.to_string())
+            Source::Files(files, _) => files.text(&path).map(Said::Text).map_err(|error| error.to_string()),
+            Source::Saved(saved) => {
+                let drv = self.store_dir.render_path(&path);
+                match saved.places.get(&path) {
+                    Some(place) => saved.file.contents(&drv, *place).map(Said::Contents),
+                    None => Err(format!("{drv} could not be read when the graph was saved")),
+                }
             }
-            Source::Saved(all) => all.get(&path).map(Said::Contents).ok_or_else(|| {
-                format!("{} could not be read when the graph was saved", self.store_dir.render_path(&path))
-            }),
         }
     }
 }
 
-/// What a derivation says, read or kept.
-pub(super) enum Said<'a> {
+/// What a derivation says.
+pub(super) enum Said {
     Text(Vec<u8>),
-    Contents(&'a Contents),
+    Contents(Contents),
 }
 
-impl Said<'_> {
+impl Said {
     pub(super) fn borrowed(&self) -> Says<'_> {
         match self {
             Self::Text(text) => Says::Text(text),

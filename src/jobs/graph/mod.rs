@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use self::naming::Names;
 use super::local_nix::{LocalNix, StoreEnvironment};
-use super::unless;
+use super::{derivation_file, unless};
 use crate::event::{Event, Reporter};
 use crate::graph::{BuildGraph, DerivationIndex};
 use crate::nix::{
@@ -146,24 +146,24 @@ struct Sources {
 /// Loads what was named as files of one directory, without Nix: they say all that is needed, whatever made them and wherever they are.
 /// Nothing where something else was named.
 async fn from_files(request: &Request, reporter: &Reporter) -> Result<Option<Sources>, GraphError> {
-    let arguments = &request.arguments;
-    if arguments.has_source || arguments.store().is_some() {
-        return Ok(None);
-    }
     let mut all: Option<DerivationFiles> = None;
+    let mut other = None;
     let (mut roots, mut seen) = (Vec::new(), HashSet::new());
     for text in &request.installables {
-        let Some((files, root)) = DerivationFiles::around(&request.directory.join(text)) else {
+        let Some((files, root)) = derivation_file(&request.directory.join(text), &request.arguments) else {
             return Ok(None);
         };
         if *all.get_or_insert_with(|| files.clone()) != files {
-            return Ok(None);
+            other.get_or_insert(text);
         }
         if seen.insert(root.clone()) {
             roots.push(root);
         }
     }
     let Some(files) = all else { return Ok(None) };
+    if let Some(other) = other {
+        return Err(GraphError::OtherStore { one: request.installables[0].clone(), other: other.clone() });
+    }
     reporter.emit(Event::Step { what: "reading derivations".to_owned() });
     let loaded = files.load(&roots).await?;
     Ok(Some(Sources { local: None, files, roots, loaded, revision: None }))
@@ -193,21 +193,27 @@ fn warn_of(
 ) -> Result<Vec<Damaged>, GraphError> {
     let roots: HashSet<String> = roots.iter().map(|root| files.dir().render_path(root)).collect();
     let mut all = Vec::with_capacity(damaged.len());
-    for (number, error) in damaged.into_iter().enumerate() {
+    for error in damaged {
         if error.path().is_some_and(|path| roots.contains(path)) {
             return Err(error.into());
         }
-        let damaged = Damaged { drv: error.path().unwrap_or_default().to_owned(), error: error.to_string() };
-        if number < WARNED {
-            reporter.warn(&damaged.error);
-        }
-        all.push(damaged);
+        all.push(Damaged::from(&error));
     }
-    if all.len() > WARNED {
-        reporter
-            .warn(format!("{} more .drv files cannot be used; --json lists them all", all.len() - WARNED));
-    }
+    warn_of_damaged(all.iter(), reporter);
     Ok(all)
+}
+
+/// Warns of files that cannot be used: of some one by one, and of how many more there are.
+pub(super) fn warn_of_damaged<'a>(mut all: impl Iterator<Item = &'a Damaged>, reporter: &Reporter) {
+    for damaged in all.by_ref().take(WARNED) {
+        reporter.warn(&damaged.error);
+    }
+    let more = all.count();
+    if more > 0 {
+        reporter.warn(format!(
+            "{more} more .drv files cannot be used; `cache-helper graph --json` lists them all"
+        ));
+    }
 }
 
 /// A derivation of a graph, as a `.drv` path.

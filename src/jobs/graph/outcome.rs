@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::shown;
 use crate::graph::{BuildGraph, CriticalPath, DerivationIndex, Paths};
-use crate::nix::DerivationFiles;
+use crate::nix::{DerivationError, DerivationFiles};
 use crate::text::some;
 
 /// Why there is no graph, or no answer.
@@ -21,7 +21,15 @@ pub enum GraphError {
     Resolve(#[from] crate::nix::ResolveError),
     /// The graph cannot be loaded.
     #[error(transparent)]
-    Derivation(#[from] crate::nix::DerivationError),
+    Derivation(#[from] DerivationError),
+    /// Files of two directories were named, which are two stores.
+    #[error("{one} and {other} are of different stores: the files that each needs are in its own directory")]
+    OtherStore {
+        /// One of them.
+        one: String,
+        /// The other.
+        other: String,
+    },
     /// A path is not in the graph.
     #[error("{path} is not in this graph")]
     NotThere {
@@ -58,6 +66,12 @@ pub struct Damaged {
     pub drv: String,
     /// Why.
     pub error: String,
+}
+
+impl From<&DerivationError> for Damaged {
+    fn from(error: &DerivationError) -> Self {
+        Self { drv: error.path().unwrap_or_default().to_owned(), error: error.to_string() }
+    }
 }
 
 /// What was asked for.

@@ -13,9 +13,18 @@ const EXPRESSION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/graphs");
 
 /// Instantiates a graph of so many derivations in rows of `width`, and gives the `.drv` at the top.
 pub(crate) fn instantiate(store: &Store, count: usize, width: usize) -> String {
+    instantiate_with(store, count, width, &[])
+}
+
+/// The same with a derivation that all others need, which has this text.
+pub(crate) fn instantiate_above(store: &Store, root: &str, count: usize, width: usize) -> String {
+    instantiate_with(store, count, width, &["--argstr", "root", root])
+}
+
+fn instantiate_with(store: &Store, count: usize, width: usize, more: &[&str]) -> String {
     let (count, width) = (count.to_string(), width.to_string());
-    let drv = store.run("nix-instantiate", &[EXPRESSION, "--arg", "count", &count, "--arg", "width", &width]);
-    drv.trim().to_owned()
+    let words = [&[EXPRESSION, "--arg", "count", &count, "--arg", "width", &width], more].concat();
+    store.run("nix-instantiate", &words).trim().to_owned()
 }
 
 /// Writes the files of so many derivations, `d0` and up, each of which needs the one before it, into a store, and gives the last. Nix
