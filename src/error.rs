@@ -24,9 +24,9 @@ use crate::text::{some, without_secrets};
 pub enum ExitStatus {
     /// Done, and the answer is yes.
     Success,
-    /// The answer is no: a gate failed, some path was not pushed, or the closure was not verified.
+    /// The answer is no: a gate failed, two differ, something misses, some path was not pushed, or the closure was not verified.
     No,
-    /// It is not known: a cache could not be asked.
+    /// It is not known: a cache could not be asked, or a derivation could not be read.
     Inconclusive,
     /// The job could not be done: Nix, the network or a cache refused.
     Impossible,
@@ -42,12 +42,12 @@ impl ExitStatus {
         (Self::Success, "done, and the answer is yes"),
         (
             Self::No,
-            "the answer is no: a gate failed, one does not need the other, some path was not pushed, or the closure was not \
-             verified",
+            "the answer is no: a gate failed, `diff` found a difference, `why` a miss, one does not need the other, some path was \
+             not pushed, or the closure was not verified",
         ),
         (Self::Usage, "wrong usage or configuration"),
         (Self::Impossible, "the job could not be done: Nix, the network or a cache refused"),
-        (Self::Inconclusive, "inconclusive: a cache could not be asked"),
+        (Self::Inconclusive, "inconclusive: a cache could not be asked, or a derivation not be read"),
         (Self::Interrupted, "interrupted"),
     ];
 
@@ -249,6 +249,8 @@ impl From<GraphError> for CommandError {
                 };
                 Self::usage(&error).hinted(hint)
             }
+            GraphError::Source { .. } => Self::usage(&error)
+                .hinted("name one of those; `cache-helper why` tells by which ways a source is needed"),
             GraphError::OtherStore { .. } => {
                 Self::usage(&error).hinted("name those of one directory at a time")
             }
@@ -258,9 +260,21 @@ impl From<GraphError> for CommandError {
     }
 }
 
+const PART_OF: &str = "name with --of of what it is a part (without it that is `.`, where there is a flake); `cache-helper graph --json` \
+                       lists all that is in there";
+
 impl From<WhyError> for CommandError {
     fn from(error: WhyError) -> Self {
         match error {
+            WhyError::Graph(error @ (GraphError::NotThere { .. } | GraphError::Unknown { .. })) => {
+                let error = Self::from(error);
+                // `graph` has formats that list all; here is only what lies near.
+                let near = error.hints.into_iter().find(|hint| hint.starts_with("there is "));
+                Self { hints: near.into_iter().collect(), ..error }.hinted(PART_OF)
+            }
+            WhyError::Graph(error @ GraphError::Resolve(ResolveError::NoDerivation { .. })) => {
+                Self::from(error).hinted(PART_OF)
+            }
             WhyError::Graph(error) => error.into(),
             WhyError::Audit(error) => error.into(),
         }

@@ -9,7 +9,7 @@ use super::nix_arguments::NixArguments;
 use super::{Context, http_settings};
 use crate::audit::Status;
 use crate::error::{CommandError, ExitStatus};
-use crate::jobs::why::{self as job, Request};
+use crate::jobs::why::{self as job, Request, Subject};
 use crate::report;
 use crate::ui::Watch;
 
@@ -25,7 +25,8 @@ Examples:
 /// Say why something is needed, and whether the caches have it.
 #[derive(Debug, Args)]
 pub struct Why {
-    /// A .drv file, a store path, the name of a derivation with or without its version, or anything `nix build` takes.
+    /// A .drv file, a store path, the name of a derivation with or without its version, anything `nix build` takes, or the path or name
+    /// of a source.
     #[arg(value_name = "WHAT")]
     pub what: String,
     /// Of what it is a part; may be given several times. Without it: of `.`, if it is a part of that.
@@ -68,6 +69,9 @@ pub(super) async fn run(arguments: Why, context: &Context) -> Result<ExitStatus,
         context.printer.document(&document)?;
     } else {
         context.printer.report(&report::why::human(&outcome, context.verbose, context.printer.out()))?;
+    }
+    if matches!(outcome.subject, Subject::Source(..)) {
+        return Ok(ExitStatus::Success);
     }
     Ok(match outcome.derivation.map(|derivation| derivation.verdict) {
         Some(Status::Hit) => ExitStatus::Success,

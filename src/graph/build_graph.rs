@@ -190,6 +190,12 @@ impl BuildGraph {
         self.dependents.of(index)
     }
 
+    /// The derivations that need a path as a source.
+    pub fn needing_source(&self, source: &StorePath) -> Vec<DerivationIndex> {
+        let Some(source) = self.paths.find(source) else { return Vec::new() };
+        self.indices().filter(|index| self.sources.get(index.position()).contains(&source)).collect()
+    }
+
     /// The derivation at a `.drv` path.
     pub fn find(&self, path: &StorePath) -> Option<DerivationIndex> {
         self.by_path[self.paths.find(path)?.position()]

@@ -1,4 +1,4 @@
-//! `why`: why a derivation is needed, and whether the caches have what it makes.
+//! `why`: why a derivation or a source is needed, and whether the caches have what it makes.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use nix_derivation::StorePath;
 use tokio::sync::watch;
 
 use super::audit::{self, AuditError, CacheReport, DerivationReport};
-use super::graph::{self, GraphError, GraphReport, Question};
+use super::graph::{self, Found, GraphError, GraphReport, Question};
 use super::local_nix::StoreEnvironment;
 use super::unless;
 use crate::audit::Scope;
@@ -64,18 +64,36 @@ pub struct Step {
     pub outputs: Vec<String>,
 }
 
+/// A derivation that needs a source.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Needing {
+    /// Its `.drv` path.
+    pub drv: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What is explained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A derivation, by its `.drv` path.
+    Derivation(String),
+    /// A source, and the derivations that need it.
+    Source(String, Vec<Needing>),
+}
+
 /// What was found.
 #[derive(Debug)]
 pub struct WhyReport {
     /// The revision of the flake that it is a part of.
     pub revision: Option<String>,
-    /// The derivation.
-    pub drv: String,
+    /// What is explained.
+    pub subject: Subject,
     /// Its name.
     pub name: String,
     /// How many ways lead there from what it is a part of; `u64::MAX` stands for that many or more.
     pub number: u64,
-    /// The shortest of them.
+    /// The shortest of them. To a source they end with a derivation that needs it.
     pub ways: Vec<Way>,
     /// The caches that were asked; none where Nix has none.
     pub caches: Vec<CacheReport>,
@@ -94,7 +112,11 @@ pub async fn run(
     interrupted: &watch::Receiver<bool>,
 ) -> Result<WhyReport, WhyError> {
     let found = unless(interrupted, Box::pin(part_of(request, reporter))).await;
-    let (graph, what) = found.ok_or(GraphError::Interrupted)??;
+    let (graph, found) = found.ok_or(GraphError::Interrupted)??;
+    let what = match found {
+        Found::Derivation(what) => what,
+        Found::Source(source, needing) => return Ok(of_source(&graph, &source, &needing)),
+    };
     let ways = graph.roots.iter().map(|root| graph.graph.paths(*root, what, WAYS));
     let ways: Vec<Paths> = ways.filter(|ways| ways.number > 0).collect();
     let path = graph.graph.derivation(what).path();
@@ -117,7 +139,7 @@ pub async fn run(
     shortest.sort_by_key(|way| way.len());
     Ok(WhyReport {
         revision: graph.revision.clone(),
-        drv: graph.drv(what),
+        subject: Subject::Derivation(graph.drv(what)),
         name: graph.graph.derivation(what).name().to_owned(),
         number,
         ways: shortest.into_iter().map(|way| steps(&graph, way)).collect(),
@@ -126,11 +148,24 @@ pub async fn run(
     })
 }
 
-/// The graph that it is a part of, and its place there.
-async fn part_of(
-    request: &Request,
-    reporter: &Reporter,
-) -> Result<(GraphReport, DerivationIndex), GraphError> {
+/// The report of a source. No cache is asked: whoever has the derivation has its sources, and Nix fetches none of them to build it.
+fn of_source(graph: &GraphReport, source: &StorePath, needing: &[DerivationIndex]) -> WhyReport {
+    let paths = graph.graph.paths_to_any(&graph.roots, needing, WAYS);
+    let name = |index: &DerivationIndex| graph.graph.derivation(*index).name().to_owned();
+    let needing = needing.iter().map(|index| Needing { drv: graph.drv(*index), name: name(index) });
+    WhyReport {
+        revision: graph.revision.clone(),
+        subject: Subject::Source(graph.files.dir().render_path(source), needing.collect()),
+        name: source.name().to_owned(),
+        number: paths.number,
+        ways: paths.shortest.iter().map(|way| steps(graph, way)).collect(),
+        caches: Vec::new(),
+        derivation: None,
+    }
+}
+
+/// The graph that it is a part of, and what it is there.
+async fn part_of(request: &Request, reporter: &Reporter) -> Result<(GraphReport, Found), GraphError> {
     let graph = |installables: &[String]| graph::Request {
         installables: installables.to_vec(),
         arguments: request.arguments.clone(),

@@ -10,18 +10,28 @@ use serde_json::{Value, json};
 use self::tree::write_tree;
 use crate::audit::Status;
 use crate::jobs::audit::{DerivationReport, OutputReport};
-use crate::jobs::why::{Request, WhyReport};
+use crate::jobs::why::{Needing, Request, Step, Subject, WhyReport};
 use crate::text::{Printable, count};
 use crate::ui::Palette;
+
+/// How many of the derivations that need a source are named.
+const NEEDING: usize = 10;
 
 /// The document of `--json`; its schema is `docs/schema/why.json`.
 pub fn json(request: &Request, outcome: &WhyReport, warnings: &[String], started_at: SystemTime) -> Value {
     let named = [std::slice::from_ref(&request.what), &request.of].concat();
     let mut document = super::document("why", &named, warnings, started_at);
     document["revision"] = json!(outcome.revision);
-    document["drv"] = json!(outcome.drv);
+    let (drv, source, needing) = match &outcome.subject {
+        Subject::Derivation(drv) => (Some(drv), None, [].as_slice()),
+        Subject::Source(path, needing) => (None, Some(path), needing.as_slice()),
+    };
+    document["drv"] = json!(drv);
+    document["source"] = json!(source);
+    document["neededBy"] = json!(needing);
     document["name"] = json!(outcome.name);
-    document["ways"] = json!({ "number": outcome.number, "shortest": outcome.ways });
+    let number = (outcome.number < u64::MAX).then_some(outcome.number);
+    document["ways"] = json!({ "number": number, "shortest": outcome.ways });
     document["caches"] = json!(outcome.caches);
     document["derivation"] = json!(outcome.derivation);
     document
@@ -36,11 +46,32 @@ pub fn human(outcome: &WhyReport, is_whole: bool, palette: Palette) -> String {
 }
 
 fn write_all(text: &mut String, outcome: &WhyReport, is_whole: bool, palette: Palette) -> std::fmt::Result {
-    writeln!(text, "{}  {}", palette.strong(Printable(&outcome.name)), outcome.drv)?;
-    if let Some(derivation) = &outcome.derivation {
-        write_derivation(text, derivation, palette)?;
+    let (Subject::Derivation(path) | Subject::Source(path, _)) = &outcome.subject;
+    writeln!(text, "{}  {path}", palette.strong(Printable(&outcome.name)))?;
+    match (&outcome.subject, &outcome.derivation) {
+        (Subject::Source(_, needing), _) => write_needing(text, needing)?,
+        (_, Some(derivation)) => write_derivation(text, derivation, palette)?,
+        (_, None) => {
+            let verdict = palette.warning("inconclusive");
+            writeln!(
+                text,
+                "  {verdict}: no cache was asked, for Nix has no substituters here and --cache names none"
+            )?;
+        }
     }
     write_ways(text, outcome, is_whole, palette)
+}
+
+/// Which derivations need a source.
+fn write_needing(text: &mut String, needing: &[Needing]) -> std::fmt::Result {
+    writeln!(text, "  a source of {}", count(needing.len(), "derivation"))?;
+    for derivation in needing.iter().take(NEEDING) {
+        writeln!(text, "    {}  {}", Printable(&derivation.name), derivation.drv)?;
+    }
+    if needing.len() > NEEDING {
+        writeln!(text, "    and {} more (--json has all of them)", needing.len() - NEEDING)?;
+    }
+    Ok(())
 }
 
 fn write_derivation(text: &mut String, derivation: &DerivationReport, palette: Palette) -> std::fmt::Result {
@@ -77,18 +108,25 @@ fn write_output(text: &mut String, output: &OutputReport, palette: Palette) -> s
 
 /// The ways as one tree.
 fn write_ways(text: &mut String, outcome: &WhyReport, is_whole: bool, palette: Palette) -> std::fmt::Result {
-    if outcome.ways.iter().all(|way| way.len() < 2) {
+    let mut ways = outcome.ways.clone();
+    if let Subject::Source(path, _) = &outcome.subject {
+        let source = Step { drv: path.clone(), name: outcome.name.clone(), outputs: Vec::new() };
+        for way in &mut ways {
+            way.push(source.clone());
+        }
+    }
+    if ways.iter().all(|way| way.len() < 2) {
         return Ok(());
     }
     let shown = outcome.ways.len();
-    let ways = match outcome.number {
+    let number = match outcome.number {
         1 => "in one way".to_owned(),
         u64::MAX => format!("in more ways than can be counted; the shortest {shown}"),
         number if number == shown as u64 => format!("in {}", count(shown, "way")),
         number => format!("in {number} ways; the shortest {shown}"),
     };
-    writeln!(text, "needed {ways}")?;
-    if write_tree(text, &outcome.ways, is_whole, palette)? {
+    writeln!(text, "needed {number}")?;
+    if write_tree(text, &ways, is_whole, palette)? {
         writeln!(text, "every step: -v")?;
     }
     Ok(())

@@ -53,6 +53,37 @@ impl BuildGraph {
         Paths { number: numbers[range.len() - 1], shortest }
     }
 
+    /// The ways by which `roots` need any of `to`: how many there are, and one of the shortest to each of the `most` that are nearest.
+    pub fn paths_to_any(&self, roots: &[DerivationIndex], to: &[DerivationIndex], most: usize) -> Paths {
+        let mut numbers: Vec<u64> = vec![0; self.len()];
+        let mut nearest: Vec<(u32, Option<DerivationIndex>)> = vec![(NEVER, None); self.len()];
+        for root in roots {
+            (numbers[root.position()], nearest[root.position()]) = (1, (0, None));
+        }
+        for index in self.indices().rev() {
+            let (number, (distance, _)) = (numbers[index.position()], nearest[index.position()]);
+            for input in self.dependencies(index).iter().filter(|_| distance != NEVER) {
+                let place = input.position();
+                numbers[place] = numbers[place].saturating_add(number);
+                if distance + 1 < nearest[place].0 {
+                    nearest[place] = (distance + 1, Some(index));
+                }
+            }
+        }
+        let number = to.iter().fold(0, |all: u64, index| all.saturating_add(numbers[index.position()]));
+        let mut ends: Vec<DerivationIndex> = to.to_vec();
+        ends.retain(|index| nearest[index.position()].0 != NEVER);
+        ends.sort_by_key(|index| nearest[index.position()].0);
+        ends.truncate(most);
+        let way = |end: DerivationIndex| {
+            let mut way: Vec<DerivationIndex> =
+                std::iter::successors(Some(end), |index| nearest[index.position()].1).collect();
+            way.reverse();
+            way
+        };
+        Paths { number, shortest: ends.into_iter().map(way).collect() }
+    }
+
     /// Prolongs the way that will be the shortest, again and again. Because it is known how far it is from everywhere, no step is in
     /// vain; among equals the one that has come farthest goes on, so that few are begun at a time.
     fn shortest(

@@ -151,6 +151,25 @@ proptest! {
     }
 
     #[test]
+    fn the_ways_to_any_of_several_are_those_to_each(needs in small_graph(), from: prop::sample::Index, picks in prop::collection::vec(any::<bool>(), 40), most in 0usize..9) {
+        let (from, set) = (from.index(needs.len()), some(&picks, &needs));
+        let built = Built::new(needs);
+        let paths = built.graph.paths_to_any(&[built.index(from)], &built.indices(&set), most);
+        let expected: Vec<Vec<Vec<usize>>> =
+            set.iter().map(|to| built.ways(from, *to)).filter(|ways| !ways.is_empty()).collect();
+        prop_assert_eq!(paths.number, expected.iter().map(Vec::len).sum::<usize>() as u64);
+        let mut shortest: Vec<usize> =
+            expected.iter().filter_map(|ways| ways.iter().map(Vec::len).min()).collect();
+        shortest.sort_unstable();
+        shortest.truncate(most);
+        prop_assert_eq!(paths.shortest.iter().map(Vec::len).collect::<Vec<_>>(), shortest);
+        for way in &paths.shortest {
+            let way: Vec<usize> = way.iter().map(|index| built.numbers[index]).collect();
+            prop_assert!(expected.iter().flatten().any(|known| *known == way), "{way:?} is no way");
+        }
+    }
+
+    #[test]
     fn the_critical_path_is_a_heaviest_chain(needs in small_graph(), weights in prop::collection::vec(0u8..4, 40)) {
         let built = Built::new(needs);
         let weight = |index: DerivationIndex| f64::from(weights[built.numbers[&index]]);

@@ -10,6 +10,7 @@ use std::time::Instant;
 use nix_derivation::{StoreDir, StorePath};
 use tokio::sync::watch;
 
+pub(super) use self::naming::Found;
 use self::naming::Names;
 use super::local_nix::{LocalNix, StoreEnvironment};
 use super::{derivation_file, unless};
@@ -72,16 +73,16 @@ pub async fn run(
     unless(interrupted, Box::pin(load(request, reporter))).await.ok_or(GraphError::Interrupted)?
 }
 
-/// As [`run`] where everything is asked for, with the one derivation of the graph that is called so.
+/// As [`run`] where everything is asked for, with the one derivation or source of the graph that is called so.
 ///
 /// # Errors
 ///
-/// When there is no graph, or not one such derivation in it.
+/// When there is no graph, or not one such in it.
 pub(super) async fn find(
     request: &Request,
     called: &str,
     reporter: &Reporter,
-) -> Result<(GraphReport, DerivationIndex), GraphError> {
+) -> Result<(GraphReport, Found), GraphError> {
     let request = Request { arguments: request.arguments.read_only(), ..request.clone() };
     let (report, local) = Box::pin(load_all(&request, reporter)).await?;
     let mut names = Names {
@@ -92,7 +93,7 @@ pub(super) async fn find(
         request: &request,
         reporter,
     };
-    let found = Box::pin(names.find(called)).await?;
+    let found = Box::pin(names.find_any(called)).await?;
     Ok((report, found))
 }
 

@@ -23,7 +23,48 @@ pub(super) struct Names<'a> {
     pub(super) reporter: &'a Reporter,
 }
 
+/// What somebody meant.
+#[derive(Debug)]
+pub(in super::super) enum Found {
+    /// A derivation.
+    Derivation(DerivationIndex),
+    /// A source, and the derivations that need it.
+    Source(StorePath, Vec<DerivationIndex>),
+}
+
 impl Names<'_> {
+    /// The one derivation or source that is called so. A source by its path, what is below that, or its name.
+    pub(super) async fn find_any(&mut self, text: &str) -> Result<Found, GraphError> {
+        match self.find(text).await {
+            Err(GraphError::Source { path, needed_by }) => {
+                let Some(source) = self.store_path(&path) else {
+                    return Err(GraphError::Source { path, needed_by });
+                };
+                let needing = self.graph.needing_source(&source);
+                Ok(Found::Source(source, needing))
+            }
+            found => found.map(Found::Derivation),
+        }
+    }
+
+    /// The error that a source is, where only a derivation will do; nothing where it is none.
+    fn source(&self, path: &StorePath) -> Option<GraphError> {
+        let needing = self.graph.needing_source(path);
+        let name = |index: &DerivationIndex| self.graph.derivation(*index).name().to_owned();
+        let needed_by: Vec<String> = needing.iter().map(name).collect();
+        let is_source = !needed_by.is_empty();
+        is_source.then(|| GraphError::Source { path: self.files.dir().render_path(path), needed_by })
+    }
+
+    /// The sources of that name.
+    fn sources_called(&self, name: &str) -> Vec<StorePath> {
+        let sources = self.graph.indices().flat_map(|index| self.graph.derivation(index).sources());
+        let mut all: Vec<StorePath> = sources.filter(|source| source.name() == name).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// The one derivation that is called so: by its `.drv` path or one of its outputs' paths, by either's base name, by its name, by
     /// its name without the version, or by an installable.
     pub(super) async fn find(&mut self, text: &str) -> Result<DerivationIndex, GraphError> {
@@ -48,14 +89,20 @@ impl Names<'_> {
                 found.retain(is_root);
             }
         }
+        let ambiguous = |candidates| Err(GraphError::Ambiguous { text: text.to_owned(), candidates });
         match found.as_slice() {
-            [one] => Ok(*one),
-            [] if self.is_installable(text) => self.installable(text).await,
-            [] => Err(GraphError::Unknown { text: text.to_owned(), near: self.near(name) }),
+            [one] => return Ok(*one),
+            [] => {}
             several => {
                 let candidates = several.iter().map(|index| shown(self.graph, *index, self.files.dir()));
-                Err(GraphError::Ambiguous { text: text.to_owned(), candidates: candidates.collect() })
+                return ambiguous(candidates.collect());
             }
+        }
+        match self.sources_called(text).as_slice() {
+            [] if self.is_installable(text) => self.installable(text).await,
+            [one] if let Some(source) = self.source(one) => Err(source),
+            [] | [_] => Err(GraphError::Unknown { text: text.to_owned(), near: self.near(name) }),
+            several => ambiguous(several.iter().map(|path| self.files.dir().render_path(path)).collect()),
         }
     }
 
@@ -71,6 +118,9 @@ impl Names<'_> {
         let found = self.graph.find(path).or_else(|| self.graph.maker(path).map(|(maker, _)| maker));
         if let Some(found) = found {
             return Ok(found);
+        }
+        if let Some(source) = self.source(path) {
+            return Err(source);
         }
         // Of what is known only after building, the store may know what made it.
         let maker = match self.local().await {

@@ -38,6 +38,14 @@ pub enum GraphError {
         /// Names of derivations that might have been meant.
         near: Vec<String>,
     },
+    /// What should be a derivation is a source.
+    #[error("{path} is a source, and no derivation; it is needed by {}", some(.needed_by))]
+    Source {
+        /// The path.
+        path: String,
+        /// Names of the derivations that need it.
+        needed_by: Vec<String>,
+    },
     /// Nothing in the graph is called so.
     #[error("no derivation of this graph is called {text:?}")]
     Unknown {

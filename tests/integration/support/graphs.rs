@@ -27,18 +27,21 @@ fn instantiate_with(store: &Store, count: usize, width: usize, more: &[&str]) ->
     store.run("nix-instantiate", &words).trim().to_owned()
 }
 
-/// Writes the files of so many derivations, `d0` and up, each of which needs the one before it, into a store, and gives the last. Nix
-/// would take minutes for them, and a stack that it does not have.
-pub(crate) fn chain(store: &Store, length: usize) -> String {
+/// Writes the files of so many derivations, `d0` and up, in rows of `width`, each of which needs all of the row before its own, into a
+/// store, and gives the last. Nix would take minutes for a long chain, and a stack that it does not have.
+pub(crate) fn rows(store: &Store, length: usize, width: usize) -> String {
     let (dir, real) = (store.dir_text(), store.dir());
     fs::create_dir_all(&real).unwrap();
     let file = |number: usize| format!("{number:032}-d{number}.drv");
     for number in 0..length {
-        let input = number.checked_sub(1).map(|below| format!(r#"("{dir}/{}",["out"])"#, file(below)));
+        let row = number - number % width;
+        let inputs: Vec<String> = (row.saturating_sub(width)..row)
+            .map(|below| format!(r#"("{dir}/{}",["out"])"#, file(below)))
+            .collect();
         let text = format!(
             r#"Derive([("out","{dir}/{:032}-d{number}","","")],[{}],[],"x","/b",[],[("name","d{number}")])"#,
             length + number,
-            input.unwrap_or_default()
+            inputs.join(",")
         );
         fs::write(real.join(file(number)), text).unwrap();
     }
