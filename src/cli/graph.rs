@@ -16,8 +16,14 @@ use crate::ui::{Printer, Watch};
 /// Heading of `--help`.
 const QUESTIONS: &str = "Questions";
 
-/// How many ways are told in full, and how many with `-v`.
-const PATHS: (usize, usize) = (5, 1000);
+/// How many ways are told in full to people.
+const PATHS: usize = 5;
+
+/// How many are told in full in JSON, which is read by programs.
+const PATHS_IN_JSON: usize = 1000;
+
+/// How many are told in full at most: their number may have any number of digits.
+const MOST_PATHS: usize = 10_000;
 
 /// Shown at the end of `graph --help`.
 pub(super) const EXAMPLES: &str = "\
@@ -41,6 +47,10 @@ pub struct Graph {
     /// installable.
     #[arg(help_heading = QUESTIONS, long, num_args = 2, action = ArgAction::Set, value_names = ["FROM", "TO"])]
     pub path: Vec<String>,
+    /// How many ways are told in full, the shortest first: a number, or `all`, which stands for 10000 at most. Their number is told
+    /// in any case. Without it: 5, and 1000 as JSON.
+    #[arg(help_heading = QUESTIONS, long, value_name = "N", requires = "path", value_parser = most_paths)]
+    pub paths: Option<usize>,
     /// Say which derivations have to be built one after the other, however many machines there are.
     #[arg(help_heading = QUESTIONS, long, conflicts_with = "path")]
     pub critical_path: bool,
@@ -53,6 +63,15 @@ pub struct Graph {
     /// Options for Nix.
     #[command(flatten)]
     pub nix: NixArguments,
+}
+
+/// How many ways are wanted.
+fn most_paths(text: &str) -> Result<usize, String> {
+    if text == "all" {
+        return Ok(MOST_PATHS);
+    }
+    let number = text.parse().ok().filter(|number| *number <= MOST_PATHS);
+    number.ok_or_else(|| format!("write a number from 0 to {MOST_PATHS}, or `all`"))
 }
 
 /// How to print a graph.
@@ -71,8 +90,12 @@ pub(super) async fn run(arguments: Graph, context: &Context) -> Result<ExitStatu
     let started_at = SystemTime::now();
     let environment = &context.environment;
     let evaluation = arguments.nix.to_evaluation_arguments();
+    let format = if arguments.json { Format::Json } else { arguments.format };
     let question = match <[String; 2]>::try_from(arguments.path) {
-        Ok([from, to]) => Question::Paths { from, to, most: if context.verbose { PATHS.1 } else { PATHS.0 } },
+        Ok([from, to]) => {
+            let usual = if format == Format::Json { PATHS_IN_JSON } else { PATHS };
+            Question::Paths { from, to, most: arguments.paths.unwrap_or(usual) }
+        }
         Err(_) if arguments.critical_path => Question::CriticalPath,
         Err(_) => Question::Everything,
     };
@@ -83,7 +106,6 @@ pub(super) async fn run(arguments: Graph, context: &Context) -> Result<ExitStatu
         store: environment.store.clone(),
         question,
     };
-    let format = if arguments.json { Format::Json } else { arguments.format };
     let watch = Watch::start(&context.printer, context.progress);
     let result = job::run(&request, &watch.reporter(), &context.interrupted).await;
     let warnings = watch.warnings();

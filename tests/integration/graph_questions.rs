@@ -116,15 +116,30 @@ fn what_is_not_clear_is_asked_back() {
 fn more_ways_than_anybody_reads_are_counted() {
     let store = Store::new(a_nix());
     let drv = instantiate(&store, 1000, 40);
-    let answer = ask(&store, &["--json", "--path", "top", "node-0", &drv]).expect(0).json();
-    let number = answer["number"].as_u64().unwrap();
-    let lengths: Vec<usize> = ways(&answer).iter().map(Vec::len).collect();
-    assert_eq!((number > 1000, lengths.len(), lengths.is_sorted()), (true, 5, true), "{number}: {lengths:?}");
-    let all = ask(&store, &["-v", "--json", "--path", "top", "node-0", &drv]).expect(0).json();
-    assert_eq!(ways(&all).len(), 1000);
-    assert_eq!(ways(&all)[..5], ways(&answer)[..]);
-    let text = ask(&store, &["--path", "top", "node-0", &drv]).expect(0);
-    drop(text.says(&[&format!("in {number} ways; the shortest 5"), "-v"]));
+    let answer = |more: &[&str]| {
+        ask(&store, &[more, &["--json", "--path", "top", "node-0", &drv]].concat()).expect(0).json()
+    };
+    let many = answer(&[]);
+    let number = many["number"].as_u64().unwrap();
+    let lengths: Vec<usize> = ways(&many).iter().map(Vec::len).collect();
+    assert_eq!((number > 1000, lengths.len(), lengths.is_sorted()), (true, 1000, true), "{number}");
+    // How much is said of the work changes nothing in its result.
+    assert_eq!(ways(&answer(&["-v"])), ways(&many));
+    for (asked, told) in [("0", 0), ("7", 7), ("1001", 1001), ("all", 10_000)] {
+        let some = answer(&["--paths", asked]);
+        assert_eq!((some["number"].as_u64(), ways(&some).len()), (Some(number), told));
+        assert!(ways(&some).iter().zip(&ways(&many)).all(|(one, other)| one == other), "{asked}");
+    }
+    let text = |more: &[&str]| ask(&store, &[more, &["--path", "top", "node-0", &drv]].concat());
+    drop(text(&[]).expect(0).says(&[&format!("in {number} ways; the shortest 5"), "--paths N"]));
+    drop(text(&["--paths", "7"]).expect(0).says(&[&format!("in {number} ways; the shortest 7")]));
+    for wrong in ["10001", "-1", "some"] {
+        drop(
+            text(&[&format!("--paths={wrong}")])
+                .expect(2)
+                .says(&["write a number from 0 to 10000, or `all`"]),
+        );
+    }
 }
 
 #[test]

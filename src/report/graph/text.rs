@@ -108,7 +108,7 @@ fn write_paths(
     let ways = match paths.number {
         1 => "in one way".to_owned(),
         u64::MAX => format!("in more ways than can be counted; the shortest {shown}"),
-        number if number == shown as u64 => format!("in {number} ways"),
+        number if number == shown as u64 || shown == 0 => format!("in {number} ways"),
         number => format!("in {number} ways; the shortest {shown}"),
     };
     if from == to {
@@ -127,7 +127,7 @@ fn write_paths(
         }
     }
     if paths.number > shown as u64 {
-        writeln!(text, "\nMore of them: -v. All that is on any of them, as a drawing: --format dot.")?;
+        writeln!(text, "\nMore of them: --paths N. All that is on any of them, as a drawing: --format dot.")?;
     }
     Ok(())
 }
