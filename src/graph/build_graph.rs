@@ -39,6 +39,15 @@ pub struct Wanted<'a> {
     pub derivation: DerivationIndex,
     /// Positions in its [`Derivation::outputs`].
     pub outputs: &'a [usize],
+    /// What is needed of derivations that are its outputs, each with the number of the edge.
+    dynamic: &'a [(usize, String)],
+}
+
+impl<'a> Wanted<'a> {
+    /// What is needed of derivations that are outputs of this one: the way from here, such as `out^dev`.
+    pub fn ways(self) -> impl ExactSizeIterator<Item = &'a str> {
+        self.dynamic.iter().map(|(_, way)| &**way)
+    }
 }
 
 /// Why derivations are no graph.
@@ -167,7 +176,12 @@ impl BuildGraph {
     /// What a derivation needs of others.
     pub fn inputs(&self, index: DerivationIndex) -> impl ExactSizeIterator<Item = Wanted<'_>> {
         let edges = self.inputs.numbers_of(index).zip(self.inputs.of(index));
-        edges.map(|(edge, derivation)| Wanted { derivation: *derivation, outputs: self.wanted.get(edge) })
+        edges.map(|(edge, derivation)| {
+            let first = self.dynamic.partition_point(|(number, _)| *number < edge);
+            let behind = self.dynamic[first..].partition_point(|(number, _)| *number == edge);
+            let dynamic = &self.dynamic[first..first + behind];
+            Wanted { derivation: *derivation, outputs: self.wanted.get(edge), dynamic }
+        })
     }
 
     /// What a derivation needs of derivations that are outputs of others: which other, and the way from there, such as

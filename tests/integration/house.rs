@@ -25,6 +25,9 @@ const IMPURE: [&str; 8] = [
 /// What only the shell may name.
 const SHELL_ONLY: [&str; 6] = ["std::env", "env::var", "println!", "eprintln!", "clap::", "indicatif::"];
 
+/// What a report may not do: it shows values, and reads nothing.
+const NOT_IN_REPORTS: [&str; 5] = ["std::thread", "std::fs", "std::net", "std::process", "async fn"];
+
 /// The longest file, in lines.
 const LONGEST: usize = 500;
 
@@ -102,6 +105,11 @@ fn the_pure_band_does_no_io_and_only_the_shell_knows_the_terminal() {
             if band(&own) < 2 {
                 for word in SHELL_ONLY {
                     assert!(!line.contains(word), "{}: {word} outside the shell: {line}", file.display());
+                }
+            }
+            if own == "report" {
+                for word in NOT_IN_REPORTS {
+                    assert!(!line.contains(word), "{}: {word} in a report: {line}", file.display());
                 }
             }
             if own != "ui" {

@@ -140,20 +140,12 @@ impl SavedDerivation {
     ) -> Self {
         let shown = |path: &StorePath| store_dir.render_path(path);
         let index = derivation.index();
-        let mut inputs: Vec<SavedInput> = graph
-            .inputs(index)
-            .map(|input| {
-                let view = graph.derivation(input.derivation);
-                let outputs = input.outputs.iter().map(|output| view.output(*output).name().to_owned());
-                SavedInput { drv: shown(&view.path()), outputs: outputs.collect(), dynamic: Vec::new() }
-            })
-            .collect();
-        for (input, way) in graph.dynamic_inputs(index) {
-            let drv = shown(&graph.derivation(input).path());
-            if let Some(input) = inputs.iter_mut().find(|input| input.drv == drv) {
-                input.dynamic.push(way.to_owned());
-            }
-        }
+        let inputs = graph.inputs(index).map(|input| {
+            let view = graph.derivation(input.derivation);
+            let outputs = input.outputs.iter().map(|output| view.output(*output).name().to_owned());
+            let dynamic = input.ways().map(str::to_owned).collect();
+            SavedInput { drv: shown(&view.path()), outputs: outputs.collect(), dynamic }
+        });
         Self {
             drv: shown(&derivation.path()),
             name: derivation.name().to_owned(),
@@ -165,7 +157,7 @@ impl SavedDerivation {
                     path: output.path().as_ref().map(shown),
                 })
                 .collect(),
-            inputs,
+            inputs: inputs.collect(),
             sources: derivation.sources().map(|source| shown(&source)).collect(),
             allows_substitutes: derivation.allows_substitutes(),
             contents,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::graph::Derivation;
 use crate::graph::build_graph_tests::{derivation, drv_path};
 
 fn saved(graph: &BuildGraph) -> Value {
@@ -152,4 +153,26 @@ fn what_stands_there_twice_or_after_the_end_is_refused() {
     }
     assert!(SavedGraph::parse(format!("{text} {{}}").as_bytes()).is_err());
     assert!(SavedGraph::parse(text.as_bytes()).is_ok());
+}
+
+#[test]
+fn each_of_many_inputs_has_its_own_ways() {
+    const MANY: usize = 20_000;
+    let needed: Vec<usize> = (0..MANY).collect();
+    let mut top = derivation(MANY, &needed);
+    for (number, input) in top.inputs.iter_mut().enumerate() {
+        input.dynamic.push(format!("out^o{number}"));
+    }
+    let expected = top.inputs.clone();
+    let all: Vec<Derivation> = needed.iter().map(|number| derivation(*number, &[])).chain([top]).collect();
+    let graph = BuildGraph::new(&all).expect("a graph");
+    let index = graph.find(&drv_path(MANY)).expect("a member");
+    let saved = SavedDerivation::new(graph.derivation(index), &graph, None, &StoreDir::default());
+    let ways = |drv: &StorePath| {
+        let drv = StoreDir::default().render_path(drv);
+        saved.inputs.iter().find(|input| input.drv == drv).map(|input| input.dynamic.clone())
+    };
+    for input in expected.iter().step_by(97) {
+        assert_eq!(ways(&input.derivation).as_ref(), Some(&input.dynamic));
+    }
 }

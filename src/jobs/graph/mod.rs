@@ -2,6 +2,7 @@
 
 mod naming;
 mod outcome;
+mod reading;
 
 use std::collections::HashSet;
 use std::path::PathBuf;

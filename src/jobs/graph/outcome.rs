@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::shown;
-use crate::graph::{BuildGraph, CriticalPath, DerivationIndex, Paths};
+use crate::graph::{BuildGraph, CriticalPath, DerivationIndex, Paths, Wanted};
 use crate::nix::{DerivationError, DerivationFiles};
 use crate::text::some;
 
@@ -130,11 +130,14 @@ impl GraphReport {
     /// What a derivation wants of one of its inputs: names of outputs, and of outputs that are derivations the way, such as `out^dev`.
     pub fn wanted(&self, of: DerivationIndex, by: DerivationIndex) -> Vec<&str> {
         let input = self.graph.inputs(by).find(|input| input.derivation == of);
-        let view = self.graph.derivation(of);
-        let outputs = input.map(|input| input.outputs).unwrap_or_default();
-        let outputs = outputs.iter().map(|output| view.output(*output).name());
-        let ways = self.graph.dynamic_inputs(by).filter(|(input, _)| *input == of);
-        outputs.chain(ways.map(|(_, way)| way)).collect()
+        input.map(|input| self.named(input)).unwrap_or_default()
+    }
+
+    /// As [`Self::wanted`], where one goes through the inputs anyway.
+    pub fn named<'a>(&'a self, input: Wanted<'a>) -> Vec<&'a str> {
+        let view = self.graph.derivation(input.derivation);
+        let outputs = input.outputs.iter().map(|output| view.output(*output).name());
+        outputs.chain(input.ways()).collect()
     }
 
     /// Whether there is a way, where one was asked for.

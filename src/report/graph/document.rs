@@ -2,23 +2,15 @@
 //! memory.
 
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
-use std::sync::mpsc::sync_channel;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::graph::{DerivationIndex, DerivationKind, SavedDerivation};
-use crate::jobs::graph::{Answer, Damaged, GraphReport, Request};
+use crate::graph::{DerivationIndex, SavedDerivation};
+use crate::jobs::graph::{Answer, GraphReport, Request};
 
 /// How many of the derivations that most others need are named.
 const MOST_NEEDED: usize = 10;
-
-/// How many derivations are read and written at a time.
-const PIECE: usize = 64;
-
-/// How many such pieces of a thread may wait to be written.
-const WAITING: usize = 4;
 
 /// What both documents begin with.
 fn beginning(
@@ -52,8 +44,15 @@ pub fn write_graph(
     let text = format!("{document:#}");
     let open = text.strip_suffix("\n}").unwrap_or(&text);
     write!(out, "{open},\n  \"derivations\": [")?;
+    let mut separator = "\n    ";
+    let render = |saved: &SavedDerivation| serde_json::to_vec(saved).map_err(io::Error::from);
+    let unusable = report.each_saved(&render, |line| {
+        out.write_all(separator.as_bytes())?;
+        separator = ",\n    ";
+        out.write_all(&line?)
+    })?;
     let mut damaged = report.damaged.clone();
-    damaged.extend(write_derivations(report, out)?);
+    damaged.extend(unusable);
     damaged.sort_by(|one, other| one.drv.cmp(&other.drv));
     writeln!(out, "\n  ],\n  \"damaged\": {}\n}}", json!(damaged))
 }
@@ -79,64 +78,6 @@ fn summary(report: &GraphReport) -> Value {
         "drvBytes": report.bytes,
         "mostNeeded": most_needed,
     })
-}
-
-/// Writes every derivation, inputs first, and gives those of whose file nothing more can be read. Threads read and write pieces in turn.
-fn write_derivations(report: &GraphReport, out: &mut dyn Write) -> io::Result<Vec<Damaged>> {
-    let all: Vec<DerivationIndex> = report.graph.indices().collect();
-    let pieces: Vec<&[DerivationIndex]> = all.chunks(PIECE).collect();
-    let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get).min(pieces.len());
-    let mut damaged = Vec::new();
-    std::thread::scope(|scope| {
-        let receivers: Vec<_> = (0..threads)
-            .map(|thread| {
-                let (sender, receiver) = sync_channel(WAITING);
-                let own = pieces.iter().skip(thread).step_by(threads);
-                scope.spawn(move || {
-                    for piece in own {
-                        // Where nobody writes any more, there is nothing more to read.
-                        if sender.send(read_piece(report, piece)).is_err() {
-                            return;
-                        }
-                    }
-                });
-                receiver
-            })
-            .collect();
-        let mut separator = "\n    ";
-        for number in 0..pieces.len() {
-            let Ok(piece) = receivers[number % threads].recv() else { break };
-            let (lines, mut unusable) = piece?;
-            damaged.append(&mut unusable);
-            for line in lines {
-                out.write_all(separator.as_bytes())?;
-                out.write_all(&line)?;
-                separator = ",\n    ";
-            }
-        }
-        Ok(damaged)
-    })
-}
-
-/// Some derivations as JSON, and those of them that cannot be read whole.
-fn read_piece(report: &GraphReport, piece: &[DerivationIndex]) -> io::Result<(Vec<Vec<u8>>, Vec<Damaged>)> {
-    let (mut lines, mut damaged) = (Vec::with_capacity(piece.len()), Vec::new());
-    for index in piece {
-        let view = report.graph.derivation(*index);
-        let contents = match view.kind() {
-            DerivationKind::Unread => None,
-            _ => match report.files.contents(&view.path()) {
-                Ok(contents) => Some(contents),
-                Err(error) => {
-                    damaged.push(Damaged { drv: report.drv(*index), error: error.to_string() });
-                    None
-                }
-            },
-        };
-        let saved = SavedDerivation::new(view, &report.graph, contents, report.files.dir());
-        lines.push(serde_json::to_vec(&saved)?);
-    }
-    Ok((lines, damaged))
 }
 
 /// Writes the ways or the critical path that was asked for; its schema is `docs/schema/graph-path.json`.
@@ -207,7 +148,7 @@ mod tests {
     use super::*;
     use crate::graph::SavedGraph;
     use crate::jobs::StoreEnvironment;
-    use crate::jobs::graph::Question;
+    use crate::jobs::graph::{Damaged, Question};
     use crate::nix::{DerivationFiles, EvaluationArguments};
 
     /// A store of a hundred and one derivations, each of which needs the one before it and the first, with a value that is not UTF-8.

@@ -36,12 +36,12 @@ pub fn write_drawing(report: &GraphReport, out: &mut dyn Write) -> io::Result<()
         writeln!(out, "  {} [label={}{look}];", name(report, *index), Quoted(view.name()))?;
     }
     for index in &shown {
-        for input in graph.dependencies(*index).iter().filter(|input| is_shown[input.position()]) {
-            let label = match report.wanted(*input, *index).as_slice() {
+        for input in graph.inputs(*index).filter(|input| is_shown[input.derivation.position()]) {
+            let label = match report.named(input).as_slice() {
                 [] | ["out"] => String::new(),
                 wanted => format!(" [label={}]", Quoted(&wanted.join(","))),
             };
-            writeln!(out, "  {} -> {}{label};", name(report, *index), name(report, *input))?;
+            writeln!(out, "  {} -> {}{label};", name(report, *index), name(report, input.derivation))?;
         }
     }
     writeln!(out, "}}")
