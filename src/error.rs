@@ -251,6 +251,8 @@ impl From<GraphError> for CommandError {
             }
             GraphError::Source { .. } => Self::usage(&error)
                 .hinted("name one of those; `cache-helper why` tells by which ways a source is needed"),
+            GraphError::Seconds { .. } => Self::usage(&error)
+                .hinted("write one JSON object: the seconds by .drv path, by its base name, or by name"),
             GraphError::OtherStore { .. } => {
                 Self::usage(&error).hinted("name those of one directory at a time")
             }

@@ -1,6 +1,7 @@
 //! `cache-helper graph`.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::{ArgAction, Args, ValueEnum};
@@ -30,7 +31,8 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   cache-helper graph .#default
   cache-helper graph --path default openssl .#default
-  cache-helper graph --critical-path .#default
+  cache-helper graph --critical-path --seconds seconds.json .#default
+  cache-helper graph --blocked-by openssl .#default
   cache-helper graph --json .#default > before.json
   cache-helper graph --format dot .#default | dot -Tsvg > graph.svg
 
@@ -54,6 +56,12 @@ pub struct Graph {
     /// Say which derivations have to be built one after the other, however many machines there are.
     #[arg(help_heading = QUESTIONS, long, conflicts_with = "path")]
     pub critical_path: bool,
+    /// Take from this file how many seconds each derivation takes: a JSON object by .drv path, its base name, or name.
+    #[arg(help_heading = QUESTIONS, long, value_name = "FILE", requires = "critical_path")]
+    pub seconds: Option<PathBuf>,
+    /// Say what cannot be built as long as this derivation is missing; may be given several times.
+    #[arg(help_heading = QUESTIONS, long, value_name = "DRV", conflicts_with_all = ["path", "critical_path"])]
+    pub blocked_by: Vec<String>,
     /// How to print it.
     #[arg(help_heading = super::OUTPUT, long, value_enum, default_value = "human", value_name = "FORMAT")]
     pub format: Format,
@@ -96,7 +104,8 @@ pub(super) async fn run(arguments: Graph, context: &Context) -> Result<ExitStatu
             let usual = if format == Format::Json { PATHS_IN_JSON } else { PATHS };
             Question::Paths { from, to, most: arguments.paths.unwrap_or(usual) }
         }
-        Err(_) if arguments.critical_path => Question::CriticalPath,
+        Err(_) if arguments.critical_path => Question::CriticalPath { seconds: arguments.seconds },
+        Err(_) if !arguments.blocked_by.is_empty() => Question::BlockedBy { missing: arguments.blocked_by },
         Err(_) => Question::Everything,
     };
     let request = Request {
@@ -117,6 +126,9 @@ pub(super) async fn run(arguments: Graph, context: &Context) -> Result<ExitStatu
     let written = tokio::task::spawn_blocking(move || {
         show(&printer, format, &report, |out| match report.answer {
             Answer::Everything => report::graph::write_graph(&request, &report, &warnings, started_at, out),
+            Answer::BlockedBy { .. } => {
+                report::graph::write_blocked(&request, &report, &warnings, started_at, out)
+            }
             _ => report::graph::write_answer(&request, &report, &warnings, started_at, out),
         })
     });

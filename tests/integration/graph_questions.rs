@@ -166,6 +166,78 @@ fn the_critical_path_leaves_downloads_out() {
     drop(ask(&store, &["--critical-path", &download]).expect(0).says(&["0 derivations"]));
 }
 
+#[test]
+fn what_misses_block_is_said_and_which_of_them_follow_from_others() {
+    let store = Store::new(a_nix());
+    let [top, left, base] = ["top", "left", "base"].map(|attr| store.instantiate(&project::diamond(), attr));
+    let text = ask(&store, &["--blocked-by", "base", &top]).expect(0);
+    drop(text.says(&["3 derivations of 4 need base\n", "right.drv", "top.drv"]));
+    let several = ["--blocked-by", &left, "--blocked-by", "base", &top];
+    let text = ask(&store, &several).expect(0);
+    drop(
+        text.says(&[
+            "2 derivations of 4 need base, left\n",
+            "of the missing only base needs no other of them",
+        ]),
+    );
+    let answer = ask(&store, &[&["--json"], several.as_slice()].concat()).expect(0).json();
+    let names = |of: &str| {
+        let all = answer[of].as_array().unwrap().iter();
+        all.map(|one| one["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (names("missing"), names("blocked")),
+        (vec!["base".into(), "left".into()], vec!["right".into(), "top".into()])
+    );
+    assert_eq!(answer["missingRoots"], serde_json::json!([base]));
+    let (nodes, _) = drawn(&ask(&store, &["--format", "dot", "--blocked-by", "left", &top]).expect(0));
+    assert_eq!(nodes, BTreeSet::from(["left".to_owned(), "top".to_owned()]));
+    drop(ask(&store, &["--blocked-by", "nothing", &top]).expect(2).complains(&["nothing"]));
+    // The fewest roots with which all is built.
+    drop(
+        ask(&store, &[&left, &top, &base])
+            .expect(0)
+            .says(&["of these 1 would do: the others are needed by them"]),
+    );
+    let document = ask(&store, &["--json", &left, &top, &base]).expect(0).json();
+    assert_eq!(document["summary"]["minimalRoots"], serde_json::json!([top]));
+    assert!(!ask(&store, &[&top]).expect(0).stdout.contains("would do"));
+}
+
+#[test]
+fn the_critical_path_is_told_in_seconds_where_these_are_known() {
+    let store = Store::new(a_nix());
+    let [top, left] = ["top", "left"].map(|attr| store.instantiate(&project::diamond(), attr));
+    // By name, by path, by base name; the most exact one counts.
+    let known = serde_json::json!({ "base": 100.5, left.as_str(): 60, "left": 1, "right": 7.25, "other": 3 });
+    store.scratch.file("seconds.json", known.to_string());
+    let words = ["--critical-path", "--seconds", "seconds.json", &top];
+    let text = ask(&store, &words).expect(0);
+    drop(text.says(&[
+        "2 min 40 s at least, for 2 derivations one after the other",
+        "1 min 40 s  ",
+        "left.drv",
+        "unknown: of 1 derivation no seconds are known, and none are counted: top",
+    ]));
+    let answer = ask(&store, &[&["--json"], words.as_slice()].concat()).expect(0).json();
+    assert_eq!(
+        (ways(&answer), answer["seconds"].as_f64()),
+        (vec![vec!["left".into(), "base".into()]], Some(160.5))
+    );
+    assert_eq!(answer["paths"][0][0]["seconds"].as_f64(), Some(60.0));
+    assert_eq!(answer["unknownSeconds"], serde_json::json!([top]));
+    let answer = ask(&store, &["--json", "--critical-path", &top]).expect(0).json();
+    assert_eq!((&answer["seconds"], &answer["unknownSeconds"]), (&Value::Null, &serde_json::json!([])));
+    for wrong in ["", "[1]", r#"{"base": "1"}"#, r#"{"base": -1}"#, r#"{"base": 1e999}"#] {
+        store.scratch.file("seconds.json", wrong);
+        let outcome = ask(&store, &words).expect(2);
+        drop(outcome.complains(&["seconds.json does not say how long builds take", "one JSON object"]));
+    }
+    drop(ask(&store, &["--seconds", "seconds.json", &top]).expect(2));
+    std::fs::remove_file(store.scratch.join("seconds.json")).unwrap();
+    drop(ask(&store, &words).expect(2).complains(&["seconds.json"]));
+}
+
 /// What is drawn: the derivations' names, and the edges between them with their labels.
 type Drawing = (BTreeSet<String>, BTreeSet<(String, String, Option<String>)>);
 

@@ -3,6 +3,7 @@
 mod naming;
 mod outcome;
 mod reading;
+mod seconds;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 
 pub(super) use self::naming::Found;
 use self::naming::Names;
+use self::seconds::Seconds;
 use super::local_nix::{LocalNix, StoreEnvironment};
 use super::{derivation_file, unless};
 use crate::event::{Event, Reporter};
@@ -55,8 +57,16 @@ pub enum Question {
         /// How many ways are told in full.
         most: usize,
     },
-    /// Which derivations have to be built one after the other.
-    CriticalPath,
+    /// Which derivations have to be built one after the other, and how long that takes.
+    CriticalPath {
+        /// The file that says how many seconds each takes. Without it all that is built counts alike.
+        seconds: Option<PathBuf>,
+    },
+    /// What cannot be built as long as some derivations are missing.
+    BlockedBy {
+        /// How these were named.
+        missing: Vec<String>,
+    },
 }
 
 /// Loads the graph. Nothing is built or fetched but by evaluation, which writes `.drv` files and may build what it imports. Files that
@@ -105,7 +115,34 @@ async fn load(request: &Request, reporter: &Reporter) -> Result<GraphReport, Gra
     let graph = &report.graph;
     report.answer = match &request.question {
         Question::Everything => Answer::Everything,
-        Question::CriticalPath => Answer::CriticalPath(graph.critical_path(|index| graph.unit_weight(index))),
+        Question::CriticalPath { seconds: None } => Answer::CriticalPath {
+            path: graph.critical_path(|index| graph.unit_weight(index)),
+            unknown: None,
+        },
+        Question::CriticalPath { seconds: Some(file) } => {
+            let known = Seconds::read(&request.directory.join(file)).await?.of(graph, report.files.dir());
+            let path = graph.critical_path(|index| known[index.position()].unwrap_or_default());
+            // Of a download nobody expects to know it.
+            let is_unknown = |index: &DerivationIndex| {
+                known[index.position()].is_none() && graph.unit_weight(*index) > 0.0
+            };
+            Answer::CriticalPath { path, unknown: Some(graph.indices().filter(is_unknown).collect()) }
+        }
+        Question::BlockedBy { missing } => {
+            let mut names =
+                Names { graph, files: &report.files, roots: &report.roots, local, request, reporter };
+            let mut found = Vec::with_capacity(missing.len());
+            for text in missing {
+                found.push(names.find(text).await?);
+            }
+            found.sort_unstable();
+            found.dedup();
+            Answer::BlockedBy {
+                roots: graph.bottoms(&found),
+                blocked: graph.blocked_by(&found),
+                missing: found,
+            }
+        }
         Question::Paths { from, to, most } => {
             let mut names =
                 Names { graph, files: &report.files, roots: &report.roots, local, request, reporter };

@@ -1,5 +1,6 @@
 //! What was loaded and found, as a value: the documents are made of it, the drawing, and the text.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -62,6 +63,14 @@ pub enum GraphError {
         /// Their `.drv` paths.
         candidates: Vec<String>,
     },
+    /// The file that should say how long builds take does not.
+    #[error("{} does not say how long builds take: {reason}", .file.display())]
+    Seconds {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Somebody interrupted it.
     #[error("interrupted before the graph was loaded")]
     Interrupted,
@@ -97,7 +106,21 @@ pub enum Answer {
         paths: Paths,
     },
     /// The derivations that have to be built one after the other.
-    CriticalPath(CriticalPath),
+    CriticalPath {
+        /// The path. Its weight is in seconds where these were given, else a number of derivations.
+        path: CriticalPath,
+        /// What is built of which the seconds that were given do not tell; nothing where none were given.
+        unknown: Option<Vec<DerivationIndex>>,
+    },
+    /// What some derivations block.
+    BlockedBy {
+        /// These derivations.
+        missing: Vec<DerivationIndex>,
+        /// Those of them that need no other of them.
+        roots: Vec<DerivationIndex>,
+        /// What needs any of them, without them.
+        blocked: Vec<DerivationIndex>,
+    },
 }
 
 /// What was loaded, and the answer.

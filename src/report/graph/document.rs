@@ -65,6 +65,7 @@ fn summary(report: &GraphReport) -> Value {
     let most_needed: Vec<Value> = most_needed
         .map(|index| json!({ "drv": report.drv(index), "dependents": report.graph.dependents(index).len() }))
         .collect();
+    let minimal_roots = report.graph.tops(&report.roots).into_iter().map(|index| report.drv(index));
     json!({
         "derivations": report.graph.len(),
         "kinds": kinds,
@@ -77,6 +78,7 @@ fn summary(report: &GraphReport) -> Value {
         "width": shape.width,
         "drvBytes": report.bytes,
         "mostNeeded": most_needed,
+        "minimalRoots": minimal_roots.collect::<Vec<_>>(),
     })
 }
 
@@ -99,7 +101,7 @@ pub fn write_answer(
         json!({ "drv": report.drv(index), "name": view.name(), "kind": view.kind(), "outputs": outputs })
     };
     match &report.answer {
-        Answer::Everything => {}
+        Answer::Everything | Answer::BlockedBy { .. } => {}
         Answer::Paths { from, to, paths } => {
             document["question"] = json!("paths");
             document["from"] = json!(report.drv(*from));
@@ -118,16 +120,23 @@ pub fn write_answer(
                 })
                 .collect();
         }
-        Answer::CriticalPath(path) => {
+        Answer::CriticalPath { path, unknown } => {
             // As the other ways: what needs comes before what it needs.
             let mut above = None;
             let steps = path.steps.iter().rev().map(|step| {
                 let wanted =
                     above.replace(step.derivation).map(|above| report.wanted(step.derivation, above));
-                describe(step.derivation, wanted.unwrap_or_default())
+                let mut described = describe(step.derivation, wanted.unwrap_or_default());
+                if unknown.is_some() {
+                    described["seconds"] = json!(step.weight);
+                }
+                described
             });
             let steps: Value = steps.collect();
             document["question"] = json!("critical-path");
+            document["seconds"] = json!(unknown.as_ref().map(|_| path.weight));
+            let unknown = unknown.iter().flatten();
+            document["unknownSeconds"] = unknown.map(|index| json!(report.drv(*index))).collect();
             document["from"] = steps[0]["drv"].clone();
             document["to"] =
                 path.steps.first().map_or(Value::Null, |step| json!(report.drv(step.derivation)));
@@ -135,6 +144,31 @@ pub fn write_answer(
             document["paths"] = if path.steps.is_empty() { json!([]) } else { json!([steps]) };
         }
     }
+    writeln!(out, "{document:#}")
+}
+
+/// Writes what some derivations block; its schema is `docs/schema/graph-blocked.json`.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn write_blocked(
+    request: &Request,
+    report: &GraphReport,
+    warnings: &[String],
+    started_at: SystemTime,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let Answer::BlockedBy { missing, roots, blocked } = &report.answer else { return Ok(()) };
+    let mut document = beginning("graph-blocked", request, report, warnings, started_at);
+    document["damaged"] = json!(report.damaged);
+    let describe = |index: &DerivationIndex| {
+        let view = report.graph.derivation(*index);
+        json!({ "drv": report.drv(*index), "name": view.name(), "kind": view.kind() })
+    };
+    document["missing"] = missing.iter().map(describe).collect();
+    document["missingRoots"] = roots.iter().map(|index| json!(report.drv(*index))).collect();
+    document["blocked"] = blocked.iter().map(describe).collect();
     writeln!(out, "{document:#}")
 }
 

@@ -16,7 +16,15 @@ pub fn write_drawing(report: &GraphReport, out: &mut dyn Write) -> io::Result<()
     let shown = match &report.answer {
         Answer::Everything => graph.indices().collect(),
         Answer::Paths { from, to, .. } => graph.between(*from, *to),
-        Answer::CriticalPath(path) => path.steps.iter().map(|step| step.derivation).collect::<Vec<_>>(),
+        Answer::BlockedBy { missing, blocked, .. } => {
+            let mut all = [missing.as_slice(), blocked].concat();
+            // Inputs come first, as everywhere.
+            all.sort_unstable();
+            all
+        }
+        Answer::CriticalPath { path, .. } => {
+            path.steps.iter().map(|step| step.derivation).collect::<Vec<_>>()
+        }
     };
     let mut is_shown = vec![false; graph.len()];
     for index in &shown {

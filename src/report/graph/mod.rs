@@ -4,6 +4,6 @@ mod document;
 mod drawing;
 mod text;
 
-pub use document::{write_answer, write_graph};
+pub use document::{write_answer, write_blocked, write_graph};
 pub use drawing::write_drawing;
 pub use text::human;

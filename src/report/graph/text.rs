@@ -1,10 +1,12 @@
 //! The report of `graph` for people.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::graph::{CriticalPath, DerivationIndex, DerivationKind, Paths};
 use crate::jobs::graph::{Answer, GraphReport};
-use crate::text::{count, duration, size};
+use crate::text::{count, duration, size, some};
 use crate::ui::Palette;
 
 /// How many of the derivations that most others need are named.
@@ -13,6 +15,9 @@ const MOST_NEEDED: usize = 10;
 /// How many roots are named before the rest is counted.
 const ROOTS: usize = 10;
 
+/// How many of the derivations that something blocks are named.
+const BLOCKED: usize = 20;
+
 /// The report as text.
 pub fn human(report: &GraphReport, palette: Palette) -> String {
     let mut text = String::new();
@@ -20,7 +25,13 @@ pub fn human(report: &GraphReport, palette: Palette) -> String {
     let _ = match &report.answer {
         Answer::Everything => write_summary(&mut text, report, palette),
         Answer::Paths { from, to, paths } => write_paths(&mut text, report, (*from, *to), paths, palette),
-        Answer::CriticalPath(path) => write_critical_path(&mut text, report, path, palette),
+        Answer::CriticalPath { path, unknown: None } => write_critical_path(&mut text, report, path, palette),
+        Answer::CriticalPath { path, unknown: Some(unknown) } => {
+            write_seconds(&mut text, report, path, unknown, palette)
+        }
+        Answer::BlockedBy { missing, roots, blocked } => {
+            write_blocked(&mut text, report, (missing, roots, blocked), palette)
+        }
     };
     text
 }
@@ -53,6 +64,11 @@ fn write_summary(text: &mut String, report: &GraphReport, palette: Palette) -> s
     if report.roots.len() > ROOTS {
         writeln!(text, "  and {} more", report.roots.len() - ROOTS)?;
     }
+    let enough = report.graph.tops(&report.roots).len();
+    let different: HashSet<&DerivationIndex> = report.roots.iter().collect();
+    if enough < different.len() {
+        writeln!(text, "  of these {enough} would do: the others are needed by them")?;
+    }
     let mut most = report.graph.most_needed(MOST_NEEDED);
     most.retain(|index| report.graph.dependents(*index).len() > 1);
     if !most.is_empty() {
@@ -66,7 +82,7 @@ fn write_summary(text: &mut String, report: &GraphReport, palette: Palette) -> s
     writeln!(
         text,
         "\nloaded in {}. Who needs what: --path FROM TO. What decides how long a build takes: --critical-path.\n\
-         As data: --json. As a drawing: --format dot.",
+         What a miss blocks: --blocked-by DRV. As data: --json. As a drawing: --format dot.",
         duration(report.elapsed)
     )
 }
@@ -147,6 +163,67 @@ fn write_critical_path(
     )?;
     for (number, step) in path.steps.iter().enumerate() {
         writeln!(text, "  {:>6}  {}", number + 1, report.drv(step.derivation))?;
+    }
+    Ok(())
+}
+
+/// The critical path where it is known how long builds take.
+fn write_seconds(
+    text: &mut String,
+    report: &GraphReport,
+    path: &CriticalPath,
+    unknown: &[DerivationIndex],
+    palette: Palette,
+) -> std::fmt::Result {
+    let longest = format!("{} at least", seconds(path.weight));
+    let steps = count(path.steps.len(), "derivation");
+    writeln!(text, "{}, for {steps} one after the other", palette.strong(longest))?;
+    for step in &path.steps {
+        writeln!(text, "  {:>12}  {}", seconds(step.weight), report.drv(step.derivation))?;
+    }
+    if !unknown.is_empty() {
+        let names: Vec<&str> = unknown.iter().map(|index| report.graph.derivation(*index).name()).collect();
+        let number = count(unknown.len(), "derivation");
+        writeln!(
+            text,
+            "{}: of {number} no seconds are known, and none are counted: {}",
+            palette.warning("unknown"),
+            some(&names)
+        )?;
+    }
+    Ok(())
+}
+
+/// Seconds as a person reads them; of what no clock counts, the number.
+fn seconds(seconds: f64) -> String {
+    Duration::try_from_secs_f64(seconds).map_or_else(|_| format!("{seconds} s"), duration)
+}
+
+/// What some derivations block.
+fn write_blocked(
+    text: &mut String,
+    report: &GraphReport,
+    (missing, roots, blocked): (&[DerivationIndex], &[DerivationIndex], &[DerivationIndex]),
+    palette: Palette,
+) -> std::fmt::Result {
+    let names = |all: &[DerivationIndex]| -> String {
+        some(&all.iter().map(|index| report.graph.derivation(*index).name()).collect::<Vec<_>>())
+    };
+    let number = count(blocked.len(), "derivation");
+    writeln!(text, "{} of {} need {}", palette.strong(number), report.graph.len(), names(missing))?;
+    if roots.len() < missing.len() {
+        writeln!(
+            text,
+            "  of the missing only {} {} no other of them",
+            names(roots),
+            if roots.len() == 1 { "needs" } else { "need" }
+        )?;
+    }
+    for index in blocked.iter().take(BLOCKED) {
+        writeln!(text, "  {}", report.drv(*index))?;
+    }
+    if blocked.len() > BLOCKED {
+        writeln!(text, "  and {} more (--json has all of them)", blocked.len() - BLOCKED)?;
     }
     Ok(())
 }
