@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use self::words::{listed, shortened, word_by_word};
-use crate::jobs::diff::{ChangeReport, DiffReport, DifferenceReport, FileChange, FileStatus, Node, Request};
+use crate::jobs::diff::{
+    ChangeReport, DiffReport, DifferenceReport, FileChange, FileStatus, Node, Patience, Request,
+};
 use crate::text::{Printable, count};
 use crate::ui::Palette;
 use serde_json::{Value, json};
@@ -32,18 +34,24 @@ pub fn json(request: &Request, outcome: &DiffReport, warnings: &[String], starte
 pub fn human(outcome: &DiffReport, palette: Palette) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write_all(&mut text, outcome, palette);
+    let _ = write_all(&mut text, outcome, &Look { palette, patience: Patience::default() });
     text
 }
 
-fn write_all(text: &mut String, outcome: &DiffReport, palette: Palette) -> std::fmt::Result {
+/// How things are told.
+struct Look {
+    palette: Palette,
+    patience: Patience,
+}
+
+fn write_all(text: &mut String, outcome: &DiffReport, look: &Look) -> std::fmt::Result {
     if outcome.is_same() {
         let what = if outcome.old.drvs == outcome.new.drvs {
             "the same derivation"
         } else {
             "other derivations that make the same"
         };
-        return writeln!(text, "{}: {what}", palette.good("no difference"));
+        return writeln!(text, "{}: {what}", look.palette.good("no difference"));
     }
     let found = outcome.differences.len();
     let by_itself = if found == 1 { "differs by itself" } else { "differ by themselves" };
@@ -51,7 +59,7 @@ fn write_all(text: &mut String, outcome: &DiffReport, palette: Palette) -> std::
     writeln!(
         text,
         "{}; of {} {} rebuilt",
-        palette.strong(headline),
+        look.palette.strong(headline),
         count(outcome.new.derivations, "derivation"),
         if outcome.rebuilds == 1 { "1 is".to_owned() } else { format!("{} are", outcome.rebuilds) },
     )?;
@@ -65,7 +73,7 @@ fn write_all(text: &mut String, outcome: &DiffReport, palette: Palette) -> std::
         write_more(text, nodes.len(), NAMED)?;
     }
     for difference in outcome.differences.iter().take(SHOWN) {
-        write_difference(text, difference, palette)?;
+        write_difference(text, difference, look)?;
     }
     if found > SHOWN {
         writeln!(text, "\nand {} (--json has all of them):", count(found - SHOWN, "more"))?;
@@ -75,7 +83,7 @@ fn write_all(text: &mut String, outcome: &DiffReport, palette: Palette) -> std::
         write_more(text, found - SHOWN, NAMED)?;
     }
     for pair in outcome.unread.iter().take(NAMED) {
-        writeln!(text, "\n{}: {}: {}", palette.warning("not compared"), pair.new.name, pair.error)?;
+        writeln!(text, "\n{}: {}: {}", look.palette.warning("not compared"), pair.new.name, pair.error)?;
     }
     write_more(text, outcome.unread.len(), NAMED)
 }
@@ -85,45 +93,45 @@ fn title(difference: &DifferenceReport) -> String {
     if old == new { new.clone() } else { format!("{old} -> {new}") }
 }
 
-fn write_difference(text: &mut String, difference: &DifferenceReport, palette: Palette) -> std::fmt::Result {
+fn write_difference(text: &mut String, difference: &DifferenceReport, look: &Look) -> std::fmt::Result {
     let rebuilds = match difference.rebuilds {
         0 => "is not part of the new build".to_owned(),
         1 => "itself is rebuilt, and nothing else".to_owned(),
         number => format!("rebuilds {number} derivations, itself included"),
     };
-    writeln!(text, "\n{}  {rebuilds}", palette.strong(title(difference)))?;
+    writeln!(text, "\n{}  {rebuilds}", look.palette.strong(title(difference)))?;
     writeln!(text, "  - {}\n  + {}", difference.old.drv, difference.new.drv)?;
     for change in &difference.changes {
-        write_change(text, change, palette)?;
+        write_change(text, change, look)?;
     }
     Ok(())
 }
 
-fn write_change(text: &mut String, change: &ChangeReport, palette: Palette) -> std::fmt::Result {
+fn write_change(text: &mut String, change: &ChangeReport, look: &Look) -> std::fmt::Result {
     match change {
-        ChangeReport::System { old, new } => write_words(text, "system", Some(old), Some(new), palette),
-        ChangeReport::Builder { old, new } => write_words(text, "builder", Some(old), Some(new), palette),
+        ChangeReport::System { old, new } => write_words(text, "system", Some(old), Some(new), look),
+        ChangeReport::Builder { old, new } => write_words(text, "builder", Some(old), Some(new), look),
         ChangeReport::Arguments { old, new } => {
-            write_words(text, "arguments", Some(&listed(old)), Some(&listed(new)), palette)
+            write_words(text, "arguments", Some(&listed(old)), Some(&listed(new)), look)
         }
         ChangeReport::Variable { name, old, new } => {
-            write_words(text, name, old.as_deref(), new.as_deref(), palette)
+            write_words(text, name, old.as_deref(), new.as_deref(), look)
         }
         ChangeReport::Outputs { old, new } => {
-            write_words(text, "outputs", Some(&old.join(" ")), Some(&new.join(" ")), palette)
+            write_words(text, "outputs", Some(&old.join(" ")), Some(&new.join(" ")), look)
         }
         ChangeReport::Source { name, old, new, files } => {
-            write_source(text, name, (old.as_deref(), new.as_deref()), files.as_deref(), palette)
+            write_source(text, name, (old.as_deref(), new.as_deref()), files.as_deref(), look)
         }
         ChangeReport::InputAdded { input, outputs } => {
-            writeln!(text, "  {} input {}", palette.good("+"), wanted(input, outputs))
+            writeln!(text, "  {} input {}", look.palette.good("+"), wanted(input, outputs))
         }
         ChangeReport::InputRemoved { input, outputs } => {
-            writeln!(text, "  {} input {}", palette.bad("-"), wanted(input, outputs))
+            writeln!(text, "  {} input {}", look.palette.bad("-"), wanted(input, outputs))
         }
         ChangeReport::InputOutputs { input, old, new } => {
             let title = format!("outputs of {}", input.name);
-            write_words(text, &title, Some(&old.join(" ")), Some(&new.join(" ")), palette)
+            write_words(text, &title, Some(&old.join(" ")), Some(&new.join(" ")), look)
         }
     }
 }
@@ -140,25 +148,25 @@ fn write_source(
     name: &str,
     (old, new): (Option<&str>, Option<&str>),
     files: Option<&[FileChange]>,
-    palette: Palette,
+    look: &Look,
 ) -> std::fmt::Result {
     let (Some(old), Some(new)) = (old, new) else {
-        let sign = if new.is_some() { palette.good("+") } else { palette.bad("-") };
+        let sign = if new.is_some() { look.palette.good("+") } else { look.palette.bad("-") };
         return writeln!(text, "  {sign} source {name} ({})", old.or(new).unwrap_or_default());
     };
     writeln!(text, "  source {name}")?;
     match files {
         // A single file.
-        Some([only]) if only.file.is_empty() => write_lines(text, only, palette)?,
+        Some([only]) if only.file.is_empty() => write_lines(text, only, look)?,
         Some(files) => {
             for change in files.iter().take(NAMED) {
                 let status = match change.status {
-                    FileStatus::Added => palette.good("added"),
-                    FileStatus::Removed => palette.bad("removed"),
-                    FileStatus::Changed => palette.warning("changed"),
+                    FileStatus::Added => look.palette.good("added"),
+                    FileStatus::Removed => look.palette.bad("removed"),
+                    FileStatus::Changed => look.palette.warning("changed"),
                 };
                 writeln!(text, "    {status} {}", Printable(&change.file))?;
-                write_lines(text, change, palette)?;
+                write_lines(text, change, look)?;
             }
             write_more(text, files.len(), NAMED)?;
         }
@@ -170,10 +178,10 @@ fn write_source(
     writeln!(text, "    diff -r {old} {new}")
 }
 
-fn write_lines(text: &mut String, change: &FileChange, palette: Palette) -> std::fmt::Result {
+fn write_lines(text: &mut String, change: &FileChange, look: &Look) -> std::fmt::Result {
     for line in change.lines.iter().take(NAMED) {
         let shown = Printable(line);
-        let shown = if line.starts_with('-') { palette.bad(shown) } else { palette.good(shown) };
+        let shown = if line.starts_with('-') { look.palette.bad(shown) } else { look.palette.good(shown) };
         writeln!(text, "      {shown}")?;
     }
     if change.lines.len() > NAMED { writeln!(text, "      …") } else { Ok(()) }
@@ -185,16 +193,20 @@ fn write_words(
     name: &str,
     old: Option<&str>,
     new: Option<&str>,
-    palette: Palette,
+    look: &Look,
 ) -> std::fmt::Result {
     let name = Printable(name);
     let (old, new) = match (old, new) {
         (Some(old), Some(new)) => (old, new),
-        (None, Some(new)) => return writeln!(text, "  {} {name} = {}", palette.good("+"), shortened(new)),
-        (Some(old), None) => return writeln!(text, "  {} {name} = {}", palette.bad("-"), shortened(old)),
+        (None, Some(new)) => {
+            return writeln!(text, "  {} {name} = {}", look.palette.good("+"), shortened(new));
+        }
+        (Some(old), None) => {
+            return writeln!(text, "  {} {name} = {}", look.palette.bad("-"), shortened(old));
+        }
         (None, None) => return Ok(()),
     };
-    writeln!(text, "  {name}: {}", word_by_word(old, new, palette))
+    writeln!(text, "  {name}: {}", word_by_word(old, new, &look.patience, look.palette))
 }
 
 fn write_more(text: &mut String, all: usize, shown: usize) -> std::fmt::Result {
@@ -205,6 +217,41 @@ fn write_more(text: &mut String, all: usize, shown: usize) -> std::fmt::Result {
 mod tests {
     use super::*;
     use crate::ui::{ColorMode, Printer};
+
+    #[test]
+    fn many_long_texts_that_have_nothing_in_common_are_told_soon() {
+        // Words in no order, of a size that each takes seconds in full.
+        let text = |seed: u64| {
+            let mut state = seed;
+            let words = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                char::from(b'a' + u8::try_from((state >> 33) % 26).expect("a letter"))
+            });
+            words.take(95_000).flat_map(|word| [word, ' ']).collect::<String>()
+        };
+        let node = |name: &str| Node { drv: format!("/nix/store/x-{name}.drv"), name: name.to_owned() };
+        let change = |number: u64| ChangeReport::Variable {
+            name: format!("v{number}"),
+            old: Some(text(2 * number)),
+            new: Some(text(2 * number + 1)),
+        };
+        let difference = DifferenceReport {
+            old: node("a"),
+            new: node("a"),
+            changes: (0..20).map(change).collect(),
+            rebuilds: 1,
+        };
+        let outcome = DiffReport { differences: vec![difference], rebuilds: 1, ..DiffReport::default() };
+        let began = std::time::Instant::now();
+        let told = human(&outcome, Printer::new(ColorMode::Never).out());
+        // The time for comparing, and as much as a slow machine takes for the rest.
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+        assert_eq!(
+            told.lines().filter(|line| line.contains("[-") && line.contains("{+")).count(),
+            20,
+            "{told}"
+        );
+    }
 
     #[test]
     fn rebuilds_that_nothing_explains_are_said_to_be_unexplained() {

@@ -1,6 +1,7 @@
 //! `diff`: why two derivations differ, and what is rebuilt because of it.
 
 mod outcome;
+mod patience;
 mod revision;
 mod side;
 mod trees;
@@ -18,6 +19,8 @@ use crate::event::{Event, Reporter};
 use crate::graph::SavedGraphError;
 use crate::graph::diff::{Compared, Comparison, Differences, Pair, Side};
 use crate::nix::{DerivationError, EvaluationArguments, ResolveError};
+
+pub(crate) use self::patience::Patience;
 
 pub use self::outcome::{
     ChangeReport, DiffReport, DifferenceReport, FileChange, FileStatus, Node, SideReport, UnreadPair,
@@ -153,7 +156,9 @@ async fn compare(request: &Request, reporter: &Reporter) -> Result<DiffReport, D
     let local = local.into_inner();
     let work = move || {
         let (differences, errors) = differences(&old, &new);
-        Describe { old: &old, new: &new, local: local.as_ref() }.report(&differences, &errors)
+        let describe =
+            Describe { old: &old, new: &new, local: local.as_ref(), patience: Patience::default() };
+        describe.report(&differences, &errors)
     };
     match tokio::task::spawn_blocking(work).await {
         Ok(report) => Ok(DiffReport {

@@ -3,6 +3,7 @@
 use nix_derivation::StorePath;
 use serde::Serialize;
 
+use super::patience::Patience;
 use super::side::LoadedSide;
 use super::trees;
 use crate::graph::DerivationIndex;
@@ -193,6 +194,7 @@ pub(super) struct Describe<'a> {
     pub(super) old: &'a LoadedSide,
     pub(super) new: &'a LoadedSide,
     pub(super) local: Option<&'a LocalNix>,
+    pub(super) patience: Patience,
 }
 
 impl Describe<'_> {
@@ -255,7 +257,7 @@ impl Describe<'_> {
 
     fn files(&self, old: &StorePath, new: &StorePath) -> Option<Vec<FileChange>> {
         let store = &self.local?.store;
-        trees::changes(&store.real_path(old), &store.real_path(new))
+        trees::changes(&store.real_path(old), &store.real_path(new), &self.patience)
     }
 }
 

@@ -7,9 +7,10 @@ use std::ops::Bound;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use similar::{ChangeTag, TextDiff};
+use similar::{ChangeTag, TextDiffConfig};
 
 use super::outcome::{FileChange, FileStatus};
+use super::patience::Patience;
 
 /// How many files of a source are looked at: nobody reads more, and a source may be a whole repository.
 const MOST: usize = 100_000;
@@ -31,7 +32,7 @@ enum Kind {
 }
 
 /// The files that differ between two trees, by name; nothing where one of them is not there, or has too many. Blocks.
-pub(super) fn changes(old: &Path, new: &Path) -> Option<Vec<FileChange>> {
+pub(super) fn changes(old: &Path, new: &Path, patience: &Patience) -> Option<Vec<FileChange>> {
     let (before, now) = (list(old)?, list(new)?);
     let (mut found, mut read) = (Vec::new(), 0);
     for (name, kind) in &before {
@@ -44,7 +45,7 @@ pub(super) fn changes(old: &Path, new: &Path) -> Option<Vec<FileChange>> {
         let lines = match status {
             FileStatus::Changed if read < TEXTS => {
                 read += 1;
-                changed_lines(&at(old, name), &at(new, name))
+                changed_lines(&at(old, name), &at(new, name), patience)
             }
             _ => Vec::new(),
         };
@@ -101,13 +102,13 @@ fn at(top: &Path, name: &Path) -> PathBuf {
 }
 
 /// The lines that went and came, where both files are texts that are not too long.
-fn changed_lines(old: &Path, new: &Path) -> Vec<String> {
+fn changed_lines(old: &Path, new: &Path, patience: &Patience) -> Vec<String> {
     let text = |path: &Path| {
         let is_short = fs::metadata(path).is_ok_and(|meta| meta.len() <= LONGEST_TEXT);
         is_short.then(|| fs::read_to_string(path).ok()).flatten().filter(|text| !text.contains('\0'))
     };
     let Some((old, new)) = text(old).zip(text(new)) else { return Vec::new() };
-    let difference = TextDiff::from_lines(&old, &new);
+    let difference = patience.compare(&old, &new, TextDiffConfig::diff_lines);
     let changed = difference.iter_all_changes().filter(|change| change.tag() != ChangeTag::Equal);
     changed
         .take(LINES)
@@ -140,6 +141,10 @@ fn is_same(one: &Path, other: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn changes(old: &Path, new: &Path) -> Option<Vec<FileChange>> {
+        super::changes(old, new, &Patience::ample())
+    }
 
     fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().expect("a directory");

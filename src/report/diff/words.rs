@@ -1,7 +1,8 @@
 //! Two texts on one line, word by word.
 
-use similar::{ChangeTag, TextDiff};
+use similar::{ChangeTag, TextDiffConfig};
 
+use crate::jobs::diff::Patience;
 use crate::text::Printable;
 use crate::ui::Palette;
 
@@ -22,8 +23,8 @@ const LONG_WORD: usize = 200;
 const NEAR: usize = 20;
 
 /// One line: `[-before-]` and `{+now+}` among a few words that are the same.
-pub(super) fn word_by_word(old: &str, new: &str, palette: Palette) -> String {
-    let mut pieces = pieces(old, new);
+pub(super) fn word_by_word(old: &str, new: &str, patience: &Patience, palette: Palette) -> String {
+    let mut pieces = pieces(old, new, patience);
     let left_out = cut(&mut pieces);
     let last = pieces.len().saturating_sub(1);
     let mut line = String::new();
@@ -69,7 +70,7 @@ pub(super) fn shortened(text: &str) -> String {
 }
 
 /// What is the same, what went and what came, in order.
-fn pieces(old: &str, new: &str) -> Vec<(ChangeTag, String)> {
+fn pieces(old: &str, new: &str, patience: &Patience) -> Vec<(ChangeTag, String)> {
     let (head, tail) = common_words(old, new);
     let (before, now) = (&old[head..old.len() - tail], &new[head..new.len() - tail]);
     let mut pieces: Vec<(ChangeTag, String)> = Vec::new();
@@ -83,7 +84,8 @@ fn pieces(old: &str, new: &str) -> Vec<(ChangeTag, String)> {
         add(ChangeTag::Delete, before);
         add(ChangeTag::Insert, now);
     } else {
-        for change in TextDiff::from_words(before, now).iter_all_changes() {
+        let found = patience.compare(before, now, TextDiffConfig::diff_words);
+        for change in found.iter_all_changes() {
             add(change.tag(), change.value());
         }
     }
@@ -204,7 +206,7 @@ mod tests {
     use crate::ui::{ColorMode, Printer};
 
     fn words(old: &str, new: &str) -> String {
-        word_by_word(old, new, Printer::new(ColorMode::Never).out())
+        word_by_word(old, new, &Patience::ample(), Printer::new(ColorMode::Never).out())
     }
 
     #[test]
