@@ -110,6 +110,11 @@ fn write_difference(text: &mut String, difference: &DifferenceReport, look: &Loo
 fn write_change(text: &mut String, change: &ChangeReport, look: &Look) -> std::fmt::Result {
     match change {
         ChangeReport::System { old, new } => write_words(text, "system", Some(old), Some(new), look),
+        ChangeReport::Name { old, new } => write_words(text, "name", Some(old), Some(new), look),
+        ChangeReport::Kind { old, new } => {
+            write_words(text, "kind", Some(old.name()), Some(new.name()), look)
+        }
+        ChangeReport::Content { old, new } => write_words(text, "content", Some(old), Some(new), look),
         ChangeReport::Builder { old, new } => write_words(text, "builder", Some(old), Some(new), look),
         ChangeReport::Arguments { old, new } => {
             write_words(text, "arguments", Some(&listed(old)), Some(&listed(new)), look)

@@ -11,7 +11,7 @@ use super::{Comparison, Pair};
 use crate::graph::aterm::Scan;
 use crate::graph::build_graph::{BuildGraph, DerivationIndex};
 use crate::graph::contents::Contents;
-use crate::graph::derivation::without_version;
+use crate::graph::derivation::{DerivationKind, without_version};
 
 /// Something of a derivation that has changed, and not only because an input has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,27 @@ pub enum Change {
         old: String,
         /// Now.
         new: String,
+    },
+    /// Its name, where no variable tells it.
+    Name {
+        /// Before.
+        old: String,
+        /// Now.
+        new: String,
+    },
+    /// How its outputs are addressed.
+    Kind {
+        /// Before.
+        old: DerivationKind,
+        /// Now.
+        new: DerivationKind,
+    },
+    /// The content of a download, where nothing else tells that it is another.
+    Content {
+        /// Where it was.
+        old: StorePath,
+        /// Where it is.
+        new: StorePath,
     },
     /// The program that builds it.
     Builder {
@@ -119,7 +140,34 @@ pub(super) fn own_changes(
     }
     changes.extend(sources.into_iter().map(|(name, old, new)| Change::Source { name, old, new }));
     add_inputs(comparison, pair, partners, &mut changes);
+    add_untold(comparison, pair, &mut changes);
     changes
+}
+
+/// What Nix writes into a variable too, and others do not: GNU Guix says the name and the content of a download nowhere else than in
+/// the paths.
+fn add_untold(comparison: &Comparison<'_>, pair: Pair, changes: &mut Vec<Change>) {
+    let (old, new) = (comparison.old.graph.derivation(pair.old), comparison.new.graph.derivation(pair.new));
+    let tells_name = |change: &Change| matches!(change, Change::Variable { name, .. } if name == "name");
+    if old.name() != new.name() && !changes.iter().any(tells_name) {
+        changes.push(Change::Name { old: old.name().to_owned(), new: new.name().to_owned() });
+    }
+    if is_of_other_kind(old.kind(), new.kind()) {
+        changes.push(Change::Kind { old: old.kind(), new: new.kind() });
+    }
+    if changes.is_empty()
+        && (old.kind(), new.kind()) == (DerivationKind::FixedOutput, DerivationKind::FixedOutput)
+    {
+        let paths = old.outputs().zip(new.outputs()).filter_map(|(old, new)| old.path().zip(new.path()));
+        let mut others = paths.filter(|(old, new)| old != new);
+        changes.extend(others.next().map(|(old, new)| Change::Content { old, new }));
+    }
+}
+
+/// Whether kinds differ, other than by what inputs bring about. Of one that was not read, it is not known.
+fn is_of_other_kind(old: DerivationKind, new: DerivationKind) -> bool {
+    let own = |kind| if kind == DerivationKind::Deferred { DerivationKind::InputAddressed } else { kind };
+    own(old) != own(new) && ![old, new].contains(&DerivationKind::Unread)
 }
 
 /// Whether two texts are the same but for inputs in each other's place, as far as that shows without understanding them.
@@ -133,7 +181,11 @@ pub(super) fn is_the_same(
     let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
     let (old_wanted, new_wanted) = (wanted(old_graph, pair.old), wanted(new_graph, pair.new));
     let is_wanted_alike = |partner: &Pair| old_wanted.get(&partner.old) == new_wanted.get(&partner.new);
-    if !paired_sources(comparison, pair, None).is_empty()
+    let (before, now) = (old_graph.derivation(pair.old), new_graph.derivation(pair.new));
+    if before.name() != now.name()
+        || before.kind() == DerivationKind::FixedOutput
+        || is_of_other_kind(before.kind(), now.kind())
+        || !paired_sources(comparison, pair, None).is_empty()
         || output_names(old_graph, pair.old) != output_names(new_graph, pair.new)
         || !partners.pairs().iter().all(is_wanted_alike)
     {

@@ -111,7 +111,11 @@ fn make(models: &[Model]) -> Made {
         all.insert(drv.clone(), contents);
         derivations.push(Derivation {
             path: drv,
-            kind: DerivationKind::InputAddressed,
+            kind: if model.fixed.is_some() {
+                DerivationKind::FixedOutput
+            } else {
+                DerivationKind::InputAddressed
+            },
             outputs,
             inputs: inputs
                 .into_iter()
@@ -217,6 +221,29 @@ fn a_download_from_another_place_is_no_difference_and_another_content_is() {
     assert_eq!(same, Differences::default());
     let found = shown(&models("http://a", "x"), &models("http://b", "y"));
     assert_eq!(found, one("source", &["url: http://a -> http://b"], 3));
+}
+
+/// Found by fuzzing: they were rebuilt, and nothing said why.
+#[test]
+fn what_no_variable_tells_is_named_too() {
+    let nameless = |mut made: Made| {
+        for says in made.contents.values_mut() {
+            says.env.remove("name");
+        }
+        made.texts.clear();
+        made
+    };
+    let app = |input: Model| make(&[input, model("app", &[0])]);
+    let found = shown(&app(model("x", &[]).fixed("1")), &app(model("x", &[]).fixed("2")));
+    let content = |content: &str| path(&format!("fixed {content}"), "x");
+    let change = Change::Content { old: content("1"), new: content("2") };
+    assert_eq!(found, one("x", &[&format!("{change:?}")], 2));
+    let found = shown(&app(model("x", &[])), &app(model("x", &[]).fixed("1")));
+    let (old, new) = (DerivationKind::InputAddressed, DerivationKind::FixedOutput);
+    assert_eq!(found, one("x", &[&format!("{:?}", Change::Kind { old, new })], 2));
+    let found = shown(&nameless(app(model("x-1", &[]))), &nameless(app(model("x-2", &[]))));
+    let change = Change::Name { old: "x-1".into(), new: "x-2".into() };
+    assert_eq!(found, one("x-2", &[&format!("{change:?}")], 2));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::patience::Patience;
 use super::side::LoadedSide;
 use super::trees;
-use crate::graph::DerivationIndex;
 use crate::graph::diff::{Change, Differences, Pair};
+use crate::graph::{DerivationIndex, DerivationKind};
 use crate::jobs::LocalNix;
 
 /// A derivation.
@@ -64,6 +64,27 @@ pub enum ChangeReport {
         /// Before.
         old: String,
         /// Now.
+        new: String,
+    },
+    /// Its name, where no variable tells it.
+    Name {
+        /// Before.
+        old: String,
+        /// Now.
+        new: String,
+    },
+    /// How its outputs are addressed.
+    Kind {
+        /// Before.
+        old: DerivationKind,
+        /// Now.
+        new: DerivationKind,
+    },
+    /// The content of a download, where nothing else tells that it is another.
+    Content {
+        /// Its path before.
+        old: String,
+        /// Its path now.
         new: String,
     },
     /// The program that builds it.
@@ -234,6 +255,12 @@ impl Describe<'_> {
     fn change(&self, change: &Change) -> ChangeReport {
         match change.clone() {
             Change::System { old, new } => ChangeReport::System { old, new },
+            Change::Name { old, new } => ChangeReport::Name { old, new },
+            Change::Kind { old, new } => ChangeReport::Kind { old, new },
+            Change::Content { old, new } => {
+                let shown = |path| self.new.store_dir.render_path(path);
+                ChangeReport::Content { old: shown(&old), new: shown(&new) }
+            }
             Change::Builder { old, new } => ChangeReport::Builder { old, new },
             Change::Arguments { old, new } => ChangeReport::Arguments { old, new },
             Change::Variable { name, old, new } => ChangeReport::Variable { name, old, new },
