@@ -1,8 +1,8 @@
 # A build graph of `count` derivations with some of everything: what tests and scripts/bench load. Nothing of it is built.
 #
 # The derivations stand in rows of `width`. Each needs the one above it, so that all are needed, and some of any row before its
-# own; `top`, the last, needs the last row.
-{ count, width ? 40, bytes ? 0 }:
+# own; `top`, the last, needs the last row. Where there is a `seed`, one more that says it is needed by all.
+{ count, width ? 40, bytes ? 0, seed ? "" }:
 
 let
   inherit (builtins) concatStringsSep elemAt genList stringLength substring;
@@ -19,7 +19,14 @@ let
     builder = "/bin/sh";
     args = [ "-e" source ];
     inherit text;
-  };
+  } // (if seed == "" then { } else {
+    seed = derivation {
+      name = "seed";
+      system = "x86_64-linux";
+      builder = "/bin/sh";
+      flags = seed;
+    };
+  });
 
   # A third also has the output `dev`, which is the one that others want.
   wanted = node: node.dev or node.out;
