@@ -280,6 +280,11 @@ fn variables(contents: &Contents, outputs: &[String]) -> BTreeMap<String, Shown>
         .collect();
     let Some(attributes) = &contents.structured_attributes else { return all };
     all.insert("__structuredAttrs".to_owned(), Shown::Json("true".to_owned()));
+    // Nix writes no variables beside them. What else does it may give both one name.
+    let mut add = |name: String, shown| {
+        let name = if all.contains_key(&name) { format!("__json.{name}") } else { name };
+        all.insert(name, shown);
+    };
     // Depth is bounded by what the parser takes.
     let mut open: Vec<(String, &Value)> =
         attributes.iter().map(|(name, value)| (member_name(name), value)).collect();
@@ -298,10 +303,10 @@ fn variables(contents: &Contents, outputs: &[String]) -> BTreeMap<String, Shown>
             // Item by item, a list in which one came first would differ everywhere.
             Value::Array(items) => {
                 let items: Vec<String> = items.iter().map(Value::to_string).collect();
-                drop(all.insert(name, Shown::Json(format!("[ {} ]", items.join(" ")))));
+                add(name, Shown::Json(format!("[ {} ]", items.join(" "))));
             }
-            Value::String(text) => drop(all.insert(name, Shown::Text(text.clone()))),
-            other => drop(all.insert(name, Shown::Json(other.to_string()))),
+            Value::String(text) => add(name, Shown::Text(text.clone())),
+            other => add(name, Shown::Json(other.to_string())),
         }
     }
     all

@@ -397,6 +397,20 @@ fn structured_attributes_differ_by_being_there_by_kind_and_by_name() {
     assert_eq!(both, [r#""a.b": 2 -> 1"#, "a.b: 1 -> 2"]);
 }
 
+/// Found by fuzzing: the attribute hid the variable.
+#[test]
+fn a_variable_beside_a_structured_attribute_of_its_name_is_compared_too() {
+    let with = |value: &str| {
+        let mut made = make(&[model("x", &[]).with("flags", value)]);
+        for says in made.contents.values_mut() {
+            says.structured_attributes = serde_json::json!({ "flags": "same" }).as_object().cloned();
+        }
+        made.texts.clear();
+        made
+    };
+    assert_eq!(shown(&with("1"), &with("2")), one("x", &["flags: 1 -> 2"], 1));
+}
+
 #[test]
 fn structured_attributes_are_compared_by_their_members() {
     let attributes = |flag| serde_json::json!({ "env": { "flags": ["-a", flag] }, "name": "x" });
