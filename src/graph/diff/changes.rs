@@ -122,7 +122,7 @@ pub(super) fn own_changes(
     if old.system != new.system {
         changes.push(Change::System { old: old.system.clone(), new: new.system.clone() });
     }
-    let is_other = |before: &str, now: &str| before.as_bytes() != &*rewriting.of_new(now.as_bytes());
+    let is_other = |before: &str, now: &str| !rewriting.is_same(before.as_bytes(), now.as_bytes());
     let builder = rewriting.of(&old.builder);
     if is_other(&builder, &new.builder) {
         changes.push(Change::Builder { old: builder, new: new.builder.clone() });
@@ -196,7 +196,7 @@ pub(super) fn is_the_same(
         return false;
     }
     let rewriting = Rewriting::new(comparison, pair, partners.pairs(), std::iter::empty());
-    rewriting.of_bytes(&old[old_scan.own as usize..]) == *rewriting.of_new(&new[new_scan.own as usize..])
+    rewriting.is_same(&rewriting.of_bytes(&old[old_scan.own as usize..]), &new[new_scan.own as usize..])
 }
 
 fn output_names(graph: &BuildGraph, index: DerivationIndex) -> Vec<String> {
@@ -219,13 +219,13 @@ fn add_variables(
         let change = match (before, now) {
             (Some(Shown::Text(before)), Some(Shown::Text(now))) => {
                 let before = rewriting.of(before);
-                let is_same = before.as_bytes() == &*rewriting.of_new(now.as_bytes());
+                let is_same = rewriting.is_same(before.as_bytes(), now.as_bytes());
                 (!is_same).then(|| (Some(before), Some(now.clone())))
             }
             // What is of different kinds differs, also where both would be written alike.
             (Some(before), Some(now)) => {
                 let (before, now) = (rewriting.of(&before.as_json()), now.as_json());
-                let is_same = before.as_bytes() == &*rewriting.of_new(now.as_bytes());
+                let is_same = rewriting.is_same(before.as_bytes(), now.as_bytes());
                 (!is_same).then_some((Some(before), Some(now)))
             }
             (before, now) => {

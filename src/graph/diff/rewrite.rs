@@ -170,8 +170,14 @@ impl<'a> Rewriting<'a> {
         rewritten
     }
 
-    /// A text of the new derivation, with those paths in it replaced that are not known on the other side.
-    pub(super) fn of_new<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
+    /// Whether a text of the old derivation, rewritten, is that of the new one. Paths that are not known on one side count as the
+    /// same by their names; on both sides, because what is in the place of one that is known may have such a name too.
+    pub(super) fn is_same(&self, before: &[u8], now: &[u8]) -> bool {
+        before == now || self.without_unread(before) == self.without_unread(now)
+    }
+
+    /// A text with those paths in it replaced that are not known on one side.
+    fn without_unread<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
         if self.unread.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -277,6 +283,26 @@ mod tests {
         ] {
             assert_eq!(rewriting.of(&text), expected);
         }
+    }
+
+    /// Found by fuzzing: it was a change from something to the same.
+    #[test]
+    fn what_is_known_may_have_the_name_of_what_is_not() {
+        let store_dir = StoreDir::default();
+        let (paths, placeholders) = (HashMap::new(), HashMap::new());
+        let mut rewriting =
+            Rewriting { store_dir: &store_dir, paths, placeholders, unread: vec!["-a".into()] };
+        let old = StorePath::from_basename(format!("{OLD}-a").as_bytes()).expect("a path");
+        let now = format!("/nix/store/{NEW}-a");
+        rewriting.add_path(&old, now.clone());
+        let before = rewriting.of(&format!("/nix/store/{OLD}-a"));
+        assert_eq!(before, now);
+        assert!(rewriting.is_same(before.as_bytes(), now.as_bytes()));
+        let unread = rewriting.of(&format!("{now} x"));
+        assert!(
+            rewriting.is_same(unread.as_bytes(), format!("/nix/store/{}-a x", "1".repeat(32)).as_bytes())
+        );
+        assert!(!rewriting.is_same(unread.as_bytes(), format!("{now} y").as_bytes()));
     }
 
     #[test]
