@@ -162,7 +162,12 @@ fn write_source(
     writeln!(text, "  source {name}")?;
     match files {
         // A single file.
-        Some([only]) if only.file.is_empty() => write_lines(text, only, look)?,
+        Some([only]) if only.file.is_empty() => {
+            if let Some(what) = what_else(only).strip_prefix(": ") {
+                writeln!(text, "    {what}")?;
+            }
+            write_lines(text, only, look)?;
+        }
         Some(files) => {
             for change in files.iter().take(NAMED) {
                 let status = match change.status {
@@ -170,7 +175,7 @@ fn write_source(
                     FileStatus::Removed => look.palette.bad("removed"),
                     FileStatus::Changed => look.palette.warning("changed"),
                 };
-                writeln!(text, "    {status} {}", Printable(&change.file))?;
+                writeln!(text, "    {status} {}{}", Printable(&change.file), what_else(change))?;
                 write_lines(text, change, look)?;
             }
             write_more(text, files.len(), NAMED)?;
@@ -180,14 +185,31 @@ fn write_source(
             return writeln!(text, "    not both are in the store, so that their files are not known");
         }
     }
-    writeln!(text, "    diff -r {old} {new}")
+    // Without it, it would read what links lead to.
+    writeln!(text, "    diff -r --no-dereference {old} {new}")
+}
+
+/// What has changed of a file besides what is in it.
+fn what_else(change: &FileChange) -> String {
+    let leads = |target: &str| Printable(target).to_string();
+    let link = change.link.as_ref().and_then(|link| match (&link.old, &link.new) {
+        (Some(old), Some(new)) => Some(format!("{} -> {}", leads(old), leads(new))),
+        (None, Some(new)) => Some(format!("now a link to {}", leads(new))),
+        (Some(old), None) => Some(format!("no longer a link to {}", leads(old))),
+        (None, None) => None,
+    });
+    let executable = change.executable.map(|now| if now { "now executable" } else { "no longer executable" });
+    link.or(executable.map(ToOwned::to_owned)).map_or_else(String::new, |what| format!(": {what}"))
 }
 
 fn write_lines(text: &mut String, change: &FileChange, look: &Look) -> std::fmt::Result {
     for line in change.lines.iter().take(NAMED) {
         let shown = Printable(line);
-        let shown = if line.starts_with('-') { look.palette.bad(shown) } else { look.palette.good(shown) };
-        writeln!(text, "      {shown}")?;
+        match line.chars().next() {
+            Some('-') => writeln!(text, "      {}", look.palette.bad(shown))?,
+            Some('+') => writeln!(text, "      {}", look.palette.good(shown))?,
+            _ => writeln!(text, "      {shown}")?,
+        }
     }
     if change.lines.len() > NAMED { writeln!(text, "      …") } else { Ok(()) }
 }

@@ -170,6 +170,38 @@ fn a_changed_file_of_a_source_is_named_with_its_lines() {
 }
 
 #[test]
+fn a_link_of_a_source_is_told_by_where_it_leads_and_nothing_is_read_through_it() {
+    let project = Project::new(a_nix());
+    let secret = |name: &str| project.store.scratch.file(name, format!("sesame {name}\n"));
+    secret("one");
+    secret("two");
+    let link = |name: &str, target: &str| {
+        let link = project.dir.join("src").join(name);
+        drop(fs::remove_file(&link));
+        std::os::unix::fs::symlink(target, link).unwrap();
+    };
+    let outside = |name: &str| project.dir.parent().unwrap().join(name).display().to_string();
+    link("a", &outside("one"));
+    link("endless", "/dev/zero");
+    project.commit();
+    link("a", &outside("two"));
+    fs::remove_file(project.dir.join("src/endless")).unwrap();
+    project.store.scratch.file("project/src/endless", "a text\n");
+    let script = project.dir.join("src/other.txt");
+    fs::set_permissions(script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let outcome = project.run(&["HEAD", "."]).expect(1).says(&[
+        &format!("changed a: {} -> {}", outside("one"), outside("two")),
+        "changed endless: no longer a link to /dev/zero",
+        "changed other.txt: now executable",
+    ]);
+    assert!(!outcome.stdout.contains("sesame"), "{outcome}");
+    let document = project.run(&["HEAD", ".", "--json"]).expect(1).json();
+    let files = changes(&document)[0]["files"].as_array().unwrap();
+    let link = serde_json::json!({ "old": outside("one"), "new": outside("two") });
+    assert_eq!((&files[0]["link"], &files[2]["executable"]), (&link, &true.into()));
+}
+
+#[test]
 fn what_is_named_may_be_a_revision_a_derivation_a_path_or_an_attribute() {
     with_every_nix(|nix| {
         let project = Project::new(nix);

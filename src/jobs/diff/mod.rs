@@ -23,7 +23,8 @@ use crate::nix::{DerivationError, EvaluationArguments, ResolveError};
 pub(crate) use self::patience::Patience;
 
 pub use self::outcome::{
-    ChangeReport, DiffReport, DifferenceReport, FileChange, FileStatus, Node, SideReport, UnreadPair,
+    ChangeReport, DiffReport, DifferenceReport, FileChange, FileStatus, LinkChange, Node, SideReport,
+    UnreadPair,
 };
 
 /// How many pairs are read at a time: enough to keep all cores busy, few enough to be kept in memory.

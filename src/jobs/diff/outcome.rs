@@ -37,9 +37,25 @@ pub struct FileChange {
     pub file: String,
     /// What became of it.
     pub status: FileStatus,
-    /// The lines that went (`-`) and came (`+`), the first few of a text that is not too long.
+    /// Where it leads, where one of the two is a link and not both are the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkChange>,
+    /// Whether it can be run now, where that has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executable: Option<bool>,
+    /// The lines that went (`-`) and came (`+`), the first few of a text that is not too long. `\ no newline at the end` stands
+    /// after one that does not end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
+}
+
+/// Where a link leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LinkChange {
+    /// Before; nothing where there was none.
+    pub old: Option<String>,
+    /// Now; nothing where it is none.
+    pub new: Option<String>,
 }
 
 /// What became of a file.
