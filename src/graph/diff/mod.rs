@@ -261,21 +261,22 @@ fn kept(graph: &BuildGraph, other: &BuildGraph) -> Vec<bool> {
 /// How many of the rebuilt derivations need a changed one, itself included, or are below an input that it has got.
 fn count_rebuilds(graph: &BuildGraph, difference: &Difference, rebuilt: &[bool]) -> usize {
     let mut counted: HashSet<DerivationIndex> = HashSet::new();
-    let mut go = |starts: Vec<DerivationIndex>,
-                  next: fn(&BuildGraph, DerivationIndex) -> &[DerivationIndex]| {
+    let mut go = |starts: Vec<DerivationIndex>, next: &dyn Fn(DerivationIndex) -> Vec<DerivationIndex>| {
         let mut open = starts;
         while let Some(index) = open.pop() {
             if rebuilt[index.position()] && counted.insert(index) {
-                open.extend(next(graph, index));
+                open.extend(next(index));
             }
         }
     };
-    go(vec![difference.pair.new], BuildGraph::dependents);
+    // A download that is fetched with something else stays where it is. If it is fetched anew, its content is another.
+    let follows = |index: &DerivationIndex| graph.derivation(*index).kind() != DerivationKind::FixedOutput;
+    go(vec![difference.pair.new], &|index| graph.dependents(index).iter().copied().filter(follows).collect());
     let added = difference.changes.iter().filter_map(|change| match change {
         Change::InputAdded { input, .. } => Some(*input),
         _ => None,
     });
-    go(added.collect(), BuildGraph::dependencies);
+    go(added.collect(), &|index| graph.dependencies(index).to_vec());
     counted.len()
 }
 

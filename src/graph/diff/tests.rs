@@ -349,6 +349,21 @@ fn a_tool_below_a_download_rebuilds_nothing_that_is_there() {
 }
 
 #[test]
+fn what_a_download_is_fetched_with_does_not_rebuild_what_needs_the_download() {
+    let models = |flags: &str, content: &str| {
+        make(&[
+            model("curl", &[]).with("flags", flags),
+            model("source", &[0]).with("hash", content).fixed(content),
+            model("app", &[1]),
+            model("top", &[2]),
+        ])
+    };
+    let found = shown(&models("1", "x"), &models("2", "y"));
+    let expected = [one("source", &["hash: x -> y"], 3), one("curl", &["flags: 1 -> 2"], 1)].concat();
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn of_several_roots_each_is_compared_with_the_one_of_its_name() {
     let models = |names: [&str; 2], flags| {
         let mut made = make(&[model(names[0], &[]), model(names[1], &[]).with("flags", flags)]);
@@ -443,11 +458,13 @@ fn a_long_chain_and_a_wide_graph_are_gone_through() {
 }
 
 proptest! {
-    /// Whatever changes anywhere: named is what changed, and rebuilt is what is above it.
+    /// Whatever changes anywhere: named is what changed, and rebuilt is what is above it, but for what is above a download that has
+    /// not changed.
     #[test]
     fn what_changed_is_named_and_nothing_else(
         needs in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..4), 1..30),
         changed in prop::collection::vec(any::<bool>(), 30),
+        fixed in prop::collection::vec(prop::bool::weighted(0.3), 30),
     ) {
         let inputs: Vec<Vec<usize>> = needs.iter().enumerate().map(|(number, needs)| {
             if number == 0 { return Vec::new() }
@@ -459,19 +476,20 @@ proptest! {
         let models = |is_new: bool| {
             let all: Vec<Model> = inputs.iter().enumerate().map(|(number, inputs)| {
                 let flags = if is_new && changed[number] { "new" } else { "old" };
-                model(&format!("n{number}"), inputs).with("flags", flags)
+                let model = model(&format!("n{number}"), inputs).with("flags", flags);
+                if fixed[number] { model.fixed(&format!("{number} {flags}")) } else { model }
             }).collect();
             make(&all)
         };
         let (old, new) = (models(false), models(true));
-        // What the root needs, and of that what is changed or above something changed.
+        // What the root needs as far as it is built, and of that what is changed or above something changed.
         let (mut needed, mut is_rebuilt) = (vec![false; inputs.len()], changed[..inputs.len()].to_vec());
+        for number in 0..inputs.len() {
+            is_rebuilt[number] |= !fixed[number] && inputs[number].iter().any(|input| is_rebuilt[*input]);
+        }
         needed[inputs.len() - 1] = true;
         for number in (0..inputs.len()).rev() {
-            for input in &inputs[number] { needed[*input] |= needed[number]; }
-        }
-        for number in 0..inputs.len() {
-            is_rebuilt[number] |= inputs[number].iter().any(|input| is_rebuilt[*input]);
+            for input in &inputs[number] { needed[*input] |= needed[number] && is_rebuilt[number]; }
         }
         let found = compare(&old, &new);
         let mut named: Vec<&str> =
@@ -484,8 +502,16 @@ proptest! {
         let expected = (0..inputs.len()).filter(|number| needed[*number] && is_rebuilt[*number]).count();
         prop_assert_eq!(found.rebuilds, expected);
         for difference in &found.found {
-            prop_assert!(difference.rebuilds >= 1 && difference.rebuilds <= found.rebuilds);
             prop_assert_eq!(difference.changes.len(), 1);
+            let start = new.graph.derivation(difference.pair.new).name().to_owned();
+            let mut is_because_of_it: Vec<bool> =
+                (0..inputs.len()).map(|number| format!("n{number}") == start).collect();
+            for number in 0..inputs.len() {
+                let is_above = inputs[number].iter().any(|input| is_because_of_it[*input]);
+                is_because_of_it[number] |= !fixed[number] && is_above;
+            }
+            let expected = (0..inputs.len()).filter(|number| needed[*number] && is_because_of_it[*number]).count();
+            prop_assert_eq!(difference.rebuilds, expected);
         }
     }
 
