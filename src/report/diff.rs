@@ -1,11 +1,14 @@
 //! The report of `diff`.
 
+mod pieces;
+mod visible;
 mod words;
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use self::words::{listed, shortened, word_by_word};
+use self::visible::{marked_line, public};
+use self::words::{SECRET, item_by_item, shortened, word_by_word};
 use crate::jobs::diff::{
     ChangeReport, DiffReport, DifferenceReport, FileChange, FileStatus, Node, Patience, Request,
 };
@@ -117,7 +120,7 @@ fn write_change(text: &mut String, change: &ChangeReport, look: &Look) -> std::f
         ChangeReport::Content { old, new } => write_words(text, "content", Some(old), Some(new), look),
         ChangeReport::Builder { old, new } => write_words(text, "builder", Some(old), Some(new), look),
         ChangeReport::Arguments { old, new } => {
-            write_words(text, "arguments", Some(&listed(old)), Some(&listed(new)), look)
+            writeln!(text, "  arguments: {}", item_by_item(old, new, &look.patience, look.palette))
         }
         ChangeReport::Variable { name, old, new } => {
             write_words(text, name, old.as_deref(), new.as_deref(), look)
@@ -203,15 +206,26 @@ fn what_else(change: &FileChange) -> String {
 }
 
 fn write_lines(text: &mut String, change: &FileChange, look: &Look) -> std::fmt::Result {
-    for line in change.lines.iter().take(NAMED) {
-        let shown = Printable(line);
+    let lines: Vec<String> = change.lines.iter().map(|line| marked_line(&public(line))).collect();
+    for line in lines.iter().take(NAMED) {
         match line.chars().next() {
-            Some('-') => writeln!(text, "      {}", look.palette.bad(shown))?,
-            Some('+') => writeln!(text, "      {}", look.palette.good(shown))?,
-            _ => writeln!(text, "      {shown}")?,
+            Some('-') => writeln!(text, "      {}", look.palette.bad(line))?,
+            Some('+') => writeln!(text, "      {}", look.palette.good(line))?,
+            _ => writeln!(text, "      {line}")?,
         }
     }
-    if change.lines.len() > NAMED { writeln!(text, "      …") } else { Ok(()) }
+    if lines.len() > NAMED {
+        writeln!(text, "      …")?;
+    }
+    // What went and what came are written alike, and are not.
+    let written = || change.lines.iter().zip(&lines);
+    let is_hiding = written().any(|(old, before)| {
+        written().any(|(new, now)| {
+            before.strip_prefix('-').is_some_and(|before| now.strip_prefix('+') == Some(before))
+                && old[1..] != new[1..]
+        })
+    });
+    if is_hiding { writeln!(text, "      ({SECRET})") } else { Ok(()) }
 }
 
 /// A text before and now, word by word, with what is the same shortened.
