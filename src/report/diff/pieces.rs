@@ -4,12 +4,9 @@ use similar::{ChangeTag, DiffTag, TextDiffConfig};
 
 use crate::jobs::diff::Patience;
 
-/// From how many bytes on texts are compared line by line first. The more words there are, the more of them are alike by chance,
-/// and are in the way of what is alike for a reason.
+/// From how many bytes on texts are gone through line by line first, or in one line word by word with the blanks after each. The
+/// more there is, the more is alike by chance, and in the way of what is alike for a reason.
 const LONG: usize = 200_000;
-
-/// The longest text that is compared word by word, in bytes: taking one apart takes time too.
-const LONGEST: usize = 8 << 20;
 
 /// How far ahead is looked for where two long texts are alike again, and how many words or lines on end have to be.
 const AHEAD: usize = 100;
@@ -69,23 +66,19 @@ impl Pieces {
             (before, now) = (&before[gone..], &now[come..]);
         }
         let (old, new) = (before.concat(), now.concat());
-        if !are_lines {
-            return self.add_words(&old, &new, patience);
-        }
-        let found = patience.compare(&old, &new, TextDiffConfig::diff_lines);
+        let found = patience.compare(&old, &new, |how, _, _| how.diff_slices(before, now));
         for op in found.ops() {
-            let before: String = op.old_range().filter_map(|line| found.old_slice(line)).collect();
+            let gone = before[op.old_range()].concat();
             if op.tag() == DiffTag::Equal {
-                self.add(ChangeTag::Equal, &before);
+                self.add(ChangeTag::Equal, &gone);
             } else {
-                let now: String = op.new_range().filter_map(|line| found.new_slice(line)).collect();
-                self.add_words(&before, &now, patience);
+                self.add_words(&gone, &now[op.new_range()].concat(), patience);
             }
         }
     }
 
     fn add_words(&mut self, old: &str, new: &str, patience: &Patience) {
-        if old.is_empty() || new.is_empty() || old.len().max(new.len()) > LONGEST {
+        if old.is_empty() || new.is_empty() || old.len().max(new.len()) > LONG {
             return self.replace(old, new);
         }
         for change in patience.compare(old, new, TextDiffConfig::diff_words).iter_all_changes() {
