@@ -163,6 +163,10 @@ fn write_source(
         return writeln!(text, "  {sign} source {name} ({})", old.or(new).unwrap_or_default());
     };
     writeln!(text, "  source {name}")?;
+    // Its text is one line, of which one would see nothing.
+    if [old, new].iter().all(|path| path.strip_suffix(".drv").is_some()) {
+        return writeln!(text, "    cache-helper diff {old} {new}");
+    }
     match files {
         // A single file.
         Some([only]) if only.file.is_empty() => {

@@ -1,11 +1,11 @@
 //! What of a derivation is its own and has changed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use nix_derivation::StorePath;
 use serde_json::Value;
 
-use super::pairing::{self, Matching, Partners, Use, keys_of_use};
+use super::pairing::{self, DerivationSources, Matching, Partners, Use, keys_of_use};
 use super::rewrite::Rewriting;
 use super::{Comparison, Pair};
 use crate::graph::aterm::Scan;
@@ -116,7 +116,7 @@ pub(super) fn own_changes(
     partners: &Partners,
 ) -> Vec<Change> {
     let mut changes = Vec::new();
-    let sources = paired_sources(comparison, pair, Some((old, new)));
+    let sources = paired_sources(comparison, pair, &partners.pairs, Some((old, new)));
     let replaced = sources.iter().filter_map(|(_, old, new)| old.as_ref().zip(new.as_ref()));
     let rewriting = Rewriting::new(comparison, pair, &partners.pairs, replaced);
     if old.system != new.system {
@@ -185,7 +185,7 @@ pub(super) fn is_the_same(
     if before.name() != now.name()
         || before.kind() == DerivationKind::FixedOutput
         || is_of_other_kind(before.kind(), now.kind())
-        || !paired_sources(comparison, pair, None).is_empty()
+        || !paired_sources(comparison, pair, partners.pairs(), None).is_empty()
         || output_names(old_graph, pair.old) != output_names(new_graph, pair.new)
         || !partners.pairs().iter().all(is_wanted_alike)
     {
@@ -326,6 +326,7 @@ type SourcePair = (String, Option<StorePath>, Option<StorePath>);
 fn paired_sources(
     comparison: &Comparison<'_>,
     pair: Pair,
+    partners: &[Pair],
     contents: Option<(&Contents, &Contents)>,
 ) -> Vec<SourcePair> {
     let sources = |graph: &BuildGraph, index| graph.derivation(index).sources().collect::<BTreeSet<_>>();
@@ -334,8 +335,11 @@ fn paired_sources(
     if old == new {
         return Vec::new();
     }
-    let mut removed: BTreeSet<&StorePath> = old.difference(&new).collect();
-    let mut added: Vec<&StorePath> = new.difference(&old).collect();
+    let (followed_old, followed_new) = followed_sources(comparison, pair, partners);
+    let mut removed: BTreeSet<&StorePath> =
+        old.difference(&new).filter(|path| !followed_old.contains(*path)).collect();
+    let mut added: Vec<&StorePath> =
+        new.difference(&old).filter(|path| !followed_new.contains(*path)).collect();
     let uses = contents.map(|(old, new)| {
         (pairing::uses(old, comparison.store_dir), pairing::uses(new, comparison.store_dir))
     });
@@ -376,6 +380,33 @@ fn paired_sources(
     found
 }
 
+/// Sources that are derivations of which it is told elsewhere how they differ: partners that are sources on both sides, and what is
+/// below. Of those that make the same it is not told, and as sources they differ all the same.
+fn followed_sources(
+    comparison: &Comparison<'_>,
+    pair: Pair,
+    partners: &[Pair],
+) -> (HashSet<StorePath>, HashSet<StorePath>) {
+    let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
+    let below = |graph: &BuildGraph, index| {
+        let below = DerivationSources::new(graph, index).below;
+        below.into_iter().map(|source| graph.derivation(source).path()).collect::<HashSet<_>>()
+    };
+    let (mut old, mut new) = (below(old_graph, pair.old), below(new_graph, pair.new));
+    for partner in partners.iter().filter(|partner| !comparison.makes_the_same(**partner)) {
+        let (before, now) =
+            (old_graph.derivation(partner.old).path(), new_graph.derivation(partner.new).path());
+        let has = |graph: &BuildGraph, index, path: &StorePath| {
+            graph.derivation(index).sources().any(|source| source == *path)
+        };
+        if has(old_graph, pair.old, &before) && has(new_graph, pair.new, &now) {
+            old.insert(before);
+            new.insert(now);
+        }
+    }
+    (old, new)
+}
+
 /// The names of the outputs that a derivation needs of each input, and ways to outputs of outputs.
 fn wanted(graph: &BuildGraph, of: DerivationIndex) -> HashMap<DerivationIndex, Vec<String>> {
     let mut all: HashMap<DerivationIndex, Vec<String>> = HashMap::new();
@@ -398,9 +429,10 @@ fn add_inputs(comparison: &Comparison<'_>, pair: Pair, partners: &Partners, chan
     let new = wanted(comparison.new.graph, pair.new);
     let of =
         |all: &HashMap<_, Vec<String>>, input: &DerivationIndex| all.get(input).cloned().unwrap_or_default();
-    let removed = partners.removed.iter();
+    // What is a source as a derivation is told as a source.
+    let removed = partners.removed.iter().filter(|input| old.contains_key(input));
     changes.extend(removed.map(|input| Change::InputRemoved { input: *input, outputs: of(&old, input) }));
-    let added = partners.added.iter();
+    let added = partners.added.iter().filter(|input| new.contains_key(input));
     changes.extend(added.map(|input| Change::InputAdded { input: *input, outputs: of(&new, input) }));
     for partner in &partners.pairs {
         let (before, now) = (of(&old, &partner.old), of(&new, &partner.new));

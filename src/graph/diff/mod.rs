@@ -194,8 +194,9 @@ impl<'a> Comparison<'a> {
     /// What was found, when nothing is wanted any more.
     pub fn finish(mut self) -> Differences {
         let rebuilt = self.rebuilt();
+        let dependents = dependents_by_source(self.new.graph, &rebuilt);
         for difference in &mut self.differences.found {
-            difference.rebuilds = count_rebuilds(self.new.graph, difference, &rebuilt);
+            difference.rebuilds = count_rebuilds(self.new.graph, difference, &rebuilt, &dependents);
         }
         self.differences.rebuilds = rebuilt.iter().filter(|is_rebuilt| **is_rebuilt).count();
         let name = |difference: &Difference| self.new.graph.derivation(difference.pair.new).name();
@@ -258,8 +259,29 @@ fn kept(graph: &BuildGraph, other: &BuildGraph) -> Vec<bool> {
         .collect()
 }
 
+/// By which of the rebuilt derivations each is needed as a source: its `.drv` file, and not what it makes.
+fn dependents_by_source(
+    graph: &BuildGraph,
+    rebuilt: &[bool],
+) -> HashMap<DerivationIndex, Vec<DerivationIndex>> {
+    let mut dependents: HashMap<DerivationIndex, Vec<DerivationIndex>> = HashMap::new();
+    for index in graph.indices().filter(|index| rebuilt[index.position()]) {
+        let named =
+            graph.derivation(index).sources().filter(|source| source.name().strip_suffix(".drv").is_some());
+        for source in named.filter_map(|source| graph.find(&source)) {
+            dependents.entry(source).or_default().push(index);
+        }
+    }
+    dependents
+}
+
 /// How many of the rebuilt derivations need a changed one, itself included, or are below an input that it has got.
-fn count_rebuilds(graph: &BuildGraph, difference: &Difference, rebuilt: &[bool]) -> usize {
+fn count_rebuilds(
+    graph: &BuildGraph,
+    difference: &Difference,
+    rebuilt: &[bool],
+    by_source: &HashMap<DerivationIndex, Vec<DerivationIndex>>,
+) -> usize {
     let mut counted: HashSet<DerivationIndex> = HashSet::new();
     let mut go = |starts: Vec<DerivationIndex>, next: &dyn Fn(DerivationIndex) -> Vec<DerivationIndex>| {
         let mut open = starts;
@@ -271,7 +293,11 @@ fn count_rebuilds(graph: &BuildGraph, difference: &Difference, rebuilt: &[bool])
     };
     // A download that is fetched with something else stays where it is. If it is fetched anew, its content is another.
     let follows = |index: &DerivationIndex| graph.derivation(*index).kind() != DerivationKind::FixedOutput;
-    go(vec![difference.pair.new], &|index| graph.dependents(index).iter().copied().filter(follows).collect());
+    let above = |index| {
+        let as_source = by_source.get(&index).into_iter().flatten();
+        graph.dependents(index).iter().chain(as_source).copied().filter(follows).collect()
+    };
+    go(vec![difference.pair.new], &above);
     let added = difference.changes.iter().filter_map(|change| match change {
         Change::InputAdded { input, .. } => Some(*input),
         _ => None,

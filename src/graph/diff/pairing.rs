@@ -44,14 +44,62 @@ pub(super) fn roots(old: Side<'_>, new: Side<'_>) -> Partners {
 /// Here by the first two, which need nothing but the graphs; [`Matching::settle_by_use`] goes on.
 pub(super) fn by_graph<'a>(comparison: &Comparison<'a>, pair: Pair) -> Matching<'a> {
     let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
-    let (old, new) = (old_graph.dependencies(pair.old), new_graph.dependencies(pair.new));
-    let mut matching = Matching::new(old_graph, new_graph, old, new);
+    let (old, new) = (needed(old_graph, pair.old), needed(new_graph, pair.new));
+    let mut matching = Matching::new(old_graph, new_graph, &old, &new);
     matching.match_equal();
     let is_kept = |kept: &[bool], index: &DerivationIndex| kept[index.position()];
     matching.apart.0 = matching.old.extract_if(.., |index| is_kept(&comparison.kept.old, index)).collect();
     matching.apart.1 = matching.new.extract_if(.., |index| is_kept(&comparison.kept.new, index)).collect();
     matching.match_names();
     matching
+}
+
+/// The inputs, and the derivations that are sources as such. Of these only what no other of them needs: the rest is found below.
+fn needed(graph: &BuildGraph, index: DerivationIndex) -> Vec<DerivationIndex> {
+    let mut needed = graph.dependencies(index).to_vec();
+    needed.extend(DerivationSources::new(graph, index).top);
+    needed
+}
+
+/// Derivations that are sources of another as such: the `.drv` file is, and not what it makes. In Nix that is what `x.drvPath`
+/// stands for, then with all that is below, and `builtins.unsafeDiscardOutputDependency`.
+#[derive(Debug, Default)]
+pub(super) struct DerivationSources {
+    /// Those that are no inputs, and are not needed by an input or by another of them.
+    top: Vec<DerivationIndex>,
+    /// Those that an input or another of them needs.
+    pub(super) below: Vec<DerivationIndex>,
+}
+
+impl DerivationSources {
+    pub(super) fn new(graph: &BuildGraph, index: DerivationIndex) -> Self {
+        let named =
+            graph.derivation(index).sources().filter(|source| source.name().strip_suffix(".drv").is_some());
+        let all: Vec<DerivationIndex> = named.filter_map(|source| graph.find(&source)).collect();
+        // Hardly any derivation has such.
+        if all.is_empty() {
+            return Self::default();
+        }
+        let inputs: HashSet<DerivationIndex> = graph.dependencies(index).iter().copied().collect();
+        let known: HashSet<DerivationIndex> = inputs.iter().chain(&all).copied().collect();
+        let (below, others): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|source| graph.dependents(*source).iter().any(|by| known.contains(by)));
+        Self { top: others.into_iter().filter(|source| !inputs.contains(source)).collect(), below }
+    }
+}
+
+/// Those below that are in each other's place by their names.
+pub(super) fn sources_below(comparison: &Comparison<'_>, pair: Pair) -> Vec<Pair> {
+    let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
+    let old = DerivationSources::new(old_graph, pair.old).below;
+    let new = DerivationSources::new(new_graph, pair.new).below;
+    if old.is_empty() || new.is_empty() {
+        return Vec::new();
+    }
+    let mut matching = Matching::new(old_graph, new_graph, &old, &new);
+    matching.match_equal();
+    matching.match_names();
+    matching.pairs
 }
 
 /// Where something is used: the variable, and its place there. Nothing for the place where it is all of the variable.

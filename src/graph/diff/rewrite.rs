@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use memchr::memchr;
 use nix_derivation::{HashAlgorithm, NixHash, StoreDir, StorePath, hash_bytes};
 
-use super::{Comparison, Pair};
+use super::{Comparison, Pair, pairing};
 use crate::graph::build_graph::{BuildGraph, DerivationIndex, OutputView};
 use crate::graph::derivation::DerivationKind;
 use crate::graph::path_table::HASH_LENGTH;
@@ -76,12 +76,16 @@ impl<'a> Rewriting<'a> {
             let new = rewriting.store_dir.render_path(new);
             rewriting.add_path(old, new);
         }
+        for below in pairing::sources_below(comparison, pair) {
+            rewriting.add_derivation((old, below.old), (new, below.new));
+        }
         for partner in partners.iter().chain([&pair]) {
             let (before, now) = (old.derivation(partner.old), new.derivation(partner.new));
             // One and the same has nothing to be replaced.
             if before.path() == now.path() {
                 continue;
             }
+            rewriting.add_derivation((old, partner.old), (new, partner.new));
             if [before.kind(), now.kind()].contains(&DerivationKind::Unread) {
                 let known = before.outputs().chain(now.outputs()).filter_map(OutputView::path);
                 rewriting.unread.extend(known.map(|path| format!("-{}", path.name())));
@@ -104,6 +108,16 @@ impl<'a> Rewriting<'a> {
             let rest = String::from_utf8_lossy(rest).into_owned();
             self.paths.entry(*hash).or_default().push((rest, new));
         }
+    }
+
+    /// The `.drv` path itself.
+    fn add_derivation(
+        &mut self,
+        (old_graph, old): (&BuildGraph, DerivationIndex),
+        (new_graph, new): (&BuildGraph, DerivationIndex),
+    ) {
+        let now = self.store_dir.render_path(&new_graph.derivation(new).path());
+        self.add_path(&old_graph.derivation(old).path(), now);
     }
 
     fn add_placeholder(&mut self, old: &str, new: String) {

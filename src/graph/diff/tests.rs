@@ -18,6 +18,8 @@ struct Model {
     /// The content of a download.
     fixed: Option<String>,
     sources: Vec<(&'static str, String)>,
+    /// Derivations that are sources as such, by number, each in a variable of its own.
+    derivations: Vec<usize>,
     outputs: Vec<&'static str>,
 }
 
@@ -38,6 +40,11 @@ impl Model {
 
     fn source(mut self, name: &'static str, content: &str) -> Self {
         self.sources.push((name, content.to_owned()));
+        self
+    }
+
+    fn derivations(mut self, derivations: &[usize]) -> Self {
+        self.derivations = derivations.to_vec();
         self
     }
 
@@ -83,10 +90,15 @@ fn make(models: &[Model]) -> Made {
             modulo.push_str(&output.to_basename());
             inputs.insert(input.path.clone(), vec![input.outputs[0].name.clone()]);
         }
-        let sources: Vec<StorePath> =
+        let mut sources: Vec<StorePath> =
             model.sources.iter().map(|(name, content)| path(content, name)).collect();
         for (place, source) in sources.iter().enumerate() {
             env.insert(format!("source{place}"), dir.render_path(source));
+        }
+        for (place, number) in model.derivations.iter().enumerate() {
+            let source = &derivations[*number].path;
+            env.insert(format!("drv{place}"), dir.render_path(source));
+            sources.push(source.clone());
         }
         let own = format!("{model:?}");
         let outputs: Vec<Output> = model
@@ -378,6 +390,8 @@ fn of_several_roots_each_is_compared_with_the_one_of_its_name() {
     assert_eq!(found.removed.iter().map(|index| name(&before, *index)).collect::<Vec<_>>(), ["a"]);
     assert_eq!(found.added.iter().map(|index| name(&now, *index)).collect::<Vec<_>>(), ["c"]);
 }
+
+mod derivation_sources;
 
 #[test]
 fn of_several_sources_of_one_name_the_variable_tells_which_is_which() {
