@@ -76,10 +76,10 @@ fn write_all(text: &mut String, outcome: &DiffReport, look: &Look) -> std::fmt::
         write_more(text, nodes.len(), NAMED)?;
     }
     for difference in outcome.differences.iter().take(SHOWN) {
-        write_difference(text, difference, look)?;
+        write_difference(text, difference, found == 1, look)?;
     }
     if found > SHOWN {
-        writeln!(text, "\nand {} (--json has all of them):", count(found - SHOWN, "more"))?;
+        writeln!(text, "\nand {} more (--json has all of them):", found - SHOWN)?;
         for difference in outcome.differences.iter().skip(SHOWN).take(NAMED) {
             writeln!(text, "  {}", title(difference))?;
         }
@@ -96,16 +96,56 @@ fn title(difference: &DifferenceReport) -> String {
     if old == new { new.clone() } else { format!("{old} -> {new}") }
 }
 
-fn write_difference(text: &mut String, difference: &DifferenceReport, look: &Look) -> std::fmt::Result {
+fn write_difference(
+    text: &mut String,
+    difference: &DifferenceReport,
+    is_alone: bool,
+    look: &Look,
+) -> std::fmt::Result {
     let rebuilds = match difference.rebuilds {
         0 => "is not part of the new build".to_owned(),
-        1 => "itself is rebuilt, and nothing else".to_owned(),
+        1 if is_alone => "itself is rebuilt, and nothing else".to_owned(),
+        1 => "only itself is rebuilt because of this".to_owned(),
         number => format!("rebuilds {number} derivations, itself included"),
     };
     writeln!(text, "\n{}  {rebuilds}", look.palette.strong(title(difference)))?;
     writeln!(text, "  - {}\n  + {}", difference.old.drv, difference.new.drv)?;
-    for change in &difference.changes {
+    // Of the name, the title has told it.
+    let told = |change: &&ChangeReport| !is_told_by_title(difference, change);
+    for change in difference.changes.iter().filter(told) {
         write_change(text, change, look)?;
+    }
+    write_inputs(text, difference, look)
+}
+
+/// Whether a change is that of the name.
+fn is_told_by_title(difference: &DifferenceReport, change: &ChangeReport) -> bool {
+    let (before, now) = match change {
+        ChangeReport::Variable { name, old: Some(old), new: Some(new) } if name == "name" => (old, new),
+        ChangeReport::Name { old, new } => (old, new),
+        _ => return false,
+    };
+    (before, now) == (&difference.old.name, &difference.new.name)
+}
+
+/// Inputs that went and that came, by name.
+fn write_inputs(text: &mut String, difference: &DifferenceReport, look: &Look) -> std::fmt::Result {
+    let (mut removed, mut added) = (Vec::new(), Vec::new());
+    for change in &difference.changes {
+        match change {
+            ChangeReport::InputRemoved { input, outputs } => removed.push(wanted(input, outputs)),
+            ChangeReport::InputAdded { input, outputs } => added.push(wanted(input, outputs)),
+            _ => {}
+        }
+    }
+    for (sign, mut inputs) in [(look.palette.bad("-"), removed), (look.palette.good("+"), added)] {
+        inputs.sort();
+        for input in inputs.iter().take(NAMED) {
+            writeln!(text, "  {sign} input {input}")?;
+        }
+        if inputs.len() > NAMED {
+            writeln!(text, "  {sign} and {} more", inputs.len() - NAMED)?;
+        }
     }
     Ok(())
 }
@@ -131,12 +171,8 @@ fn write_change(text: &mut String, change: &ChangeReport, look: &Look) -> std::f
         ChangeReport::Source { name, old, new, files } => {
             write_source(text, name, (old.as_deref(), new.as_deref()), files.as_deref(), look)
         }
-        ChangeReport::InputAdded { input, outputs } => {
-            writeln!(text, "  {} input {}", look.palette.good("+"), wanted(input, outputs))
-        }
-        ChangeReport::InputRemoved { input, outputs } => {
-            writeln!(text, "  {} input {}", look.palette.bad("-"), wanted(input, outputs))
-        }
+        // All together, at the end.
+        ChangeReport::InputAdded { .. } | ChangeReport::InputRemoved { .. } => Ok(()),
         ChangeReport::InputOutputs { input, old, new } => {
             let title = format!("outputs of {}", input.name);
             write_words(text, &title, Some(&old.join(" ")), Some(&new.join(" ")), look)
@@ -147,7 +183,8 @@ fn write_change(text: &mut String, change: &ChangeReport, look: &Look) -> std::f
 fn wanted(input: &Node, outputs: &[String]) -> String {
     match outputs {
         [only] if only == "out" => input.name.clone(),
-        outputs => format!("{} ({})", input.name, outputs.join(", ")),
+        // Of outputs, a file may say what it likes.
+        outputs => format!("{} ({})", input.name, Printable(&outputs.join(", "))),
     }
 }
 
@@ -305,5 +342,52 @@ mod tests {
         assert!(said(&outcome).ends_with("3 are rebuilt\nwhy is not known\n"));
         outcome.added = vec![Node { drv: "/nix/store/x-a.drv".to_owned(), name: "a".to_owned() }];
         assert!(!said(&outcome).contains("why"));
+    }
+
+    fn node(name: &str) -> Node {
+        Node { drv: format!("/nix/store/x-{name}.drv"), name: name.to_owned() }
+    }
+
+    fn difference(old: &str, new: &str, changes: Vec<ChangeReport>) -> DifferenceReport {
+        DifferenceReport { old: node(old), new: node(new), changes, rebuilds: 1 }
+    }
+
+    #[test]
+    fn many_inputs_are_sorted_and_counted_and_their_outputs_are_harmless() {
+        let removed = |name: usize| ChangeReport::InputRemoved {
+            input: node(&format!("n{name:02}")),
+            outputs: vec!["\u{1b}[2J".to_owned()],
+        };
+        let changes = (0..40).rev().map(removed).collect();
+        let outcome =
+            DiffReport { differences: vec![difference("a", "a", changes)], ..DiffReport::default() };
+        let said = human(&outcome, Printer::new(ColorMode::Never).out());
+        let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("  - input")).collect();
+        assert_eq!((lines.len(), lines[0]), (NAMED, "  - input n00 (\\u{1b}[2J)"), "{said}");
+        assert!(said.contains("n09") && said.ends_with("  - and 30 more\n"), "{said}");
+    }
+
+    #[test]
+    fn nothing_is_told_twice_and_each_difference_is_told_as_one_of_several() {
+        let name = |old: &str, new: &str| ChangeReport::Variable {
+            name: "name".to_owned(),
+            old: Some(old.to_owned()),
+            new: Some(new.to_owned()),
+        };
+        let one = difference("z-1", "z-2", vec![name("z-1", "z-2")]);
+        let said = |differences: Vec<DifferenceReport>| {
+            human(&DiffReport { differences, ..DiffReport::default() }, Printer::new(ColorMode::Never).out())
+        };
+        let alone = said(vec![one.clone()]);
+        assert!(alone.contains("z-1 -> z-2  itself is rebuilt, and nothing else"), "{alone}");
+        assert!(!alone.contains("name:"), "{alone}");
+        // That is another name than the title's.
+        let other = said(vec![difference("z-1", "z-2", vec![name("z", "y")])]);
+        assert!(other.contains("name: [-z-]{+y+}"), "{other}");
+        let many = said(vec![one; SHOWN + 1]);
+        assert!(
+            many.contains("only itself is rebuilt because of this") && many.contains("and 1 more (--json"),
+            "{many}"
+        );
     }
 }

@@ -202,6 +202,21 @@ fn a_link_of_a_source_is_told_by_where_it_leads_and_nothing_is_read_through_it()
 }
 
 #[test]
+fn of_saved_graphs_the_files_are_compared_that_a_store_here_has() {
+    let project = Project::new(a_nix());
+    let save = |name: &str| {
+        let outcome =
+            Run::new(&project.store).cwd(&project.dir).args(["graph", "--json", "."]).run().expect(0);
+        project.store.scratch.file(name, outcome.stdout);
+    };
+    save("old.json");
+    project.store.scratch.file("project/src/main.txt", "one\nTWO\nthree\n");
+    save("new.json");
+    let outcome = project.run(&["../old.json", "../new.json"]).expect(1);
+    drop(outcome.says(&["source src", "changed main.txt", "-two", "+TWO"]));
+}
+
+#[test]
 fn what_is_named_may_be_a_revision_a_derivation_a_path_or_an_attribute() {
     with_every_nix(|nix| {
         let project = Project::new(nix);

@@ -1,5 +1,7 @@
 //! What became of a comparison, as values: the report renders them, and `--json` is them.
 
+use std::path::Path;
+
 use nix_derivation::StorePath;
 use serde::Serialize;
 
@@ -299,8 +301,12 @@ impl Describe<'_> {
     }
 
     fn files(&self, old: &StorePath, new: &StorePath) -> Option<Vec<FileChange>> {
-        let store = &self.local?.store;
-        trees::changes(&store.real_path(old), &store.real_path(new), &self.patience)
+        let real_path = |side: &LoadedSide, path: &StorePath| match self.local {
+            Some(local) => local.store.real_path(path),
+            // Of saved graphs, a store may be here that has them.
+            None => Path::new(side.store_dir.as_str()).join(path.to_basename()),
+        };
+        trees::changes(&real_path(self.old, old), &real_path(self.new, new), &self.patience)
     }
 }
 
