@@ -91,6 +91,7 @@ pub struct Comparison<'a> {
     store_dir: &'a StoreDir,
     /// Members of each graph that make what the other graph makes too. They are in nobody's place but their own.
     kept: Kept,
+    names: Names<'a>,
     open: VecDeque<Pair>,
     /// Pairs that were opened, or need not be.
     met: HashSet<Pair>,
@@ -106,6 +107,39 @@ struct Kept {
     new: Vec<bool>,
 }
 
+/// The members of each graph by name: how many have it, and one of them.
+#[derive(Debug)]
+struct Names<'a> {
+    old: HashMap<&'a str, (usize, DerivationIndex)>,
+    new: HashMap<&'a str, (usize, DerivationIndex)>,
+}
+
+impl<'a> Names<'a> {
+    fn new(old: &'a BuildGraph, new: &'a BuildGraph) -> Self {
+        let counted = |graph: &'a BuildGraph| {
+            let mut names = HashMap::new();
+            for index in graph.indices() {
+                names.entry(graph.derivation(index).name()).or_insert((0, index)).0 += 1;
+            }
+            names
+        };
+        Self { old: counted(old), new: counted(new) }
+    }
+
+    /// Whether both names are in both graphs, so that neither is what the other has become.
+    fn are_on_both_sides(&self, old: &str, new: &str) -> bool {
+        old != new && self.new.contains_key(old) && self.old.contains_key(new)
+    }
+
+    /// The member of the new graph that has a name which each graph has once.
+    fn only(&self, name: &str) -> Option<DerivationIndex> {
+        match (self.old.get(name), self.new.get(name)) {
+            (Some((1, _)), Some((1, new))) => Some(*new),
+            _ => None,
+        }
+    }
+}
+
 impl<'a> Comparison<'a> {
     /// Begins at the roots. One alone is in the place of the other; of several those are that are equal, have one name, or are
     /// left in one place.
@@ -115,7 +149,8 @@ impl<'a> Comparison<'a> {
         let differences =
             Differences { removed: partners.removed, added: partners.added, ..Differences::default() };
         let (open, met, inherited) = (VecDeque::new(), HashSet::new(), HashMap::new());
-        let mut comparison = Self { old, new, store_dir, kept, open, met, inherited, differences };
+        let names = Names::new(old.graph, new.graph);
+        let mut comparison = Self { old, new, store_dir, kept, names, open, met, inherited, differences };
         for pair in partners.pairs {
             comparison.meet(pair);
         }
@@ -149,9 +184,23 @@ impl<'a> Comparison<'a> {
         let contents = (contents(old, self.old, pair.old)?, contents(new, self.new, pair.new)?);
         let contents = (&contents.0, &contents.1);
         partners.settle_by_use(contents, self.store_dir);
-        let partners = partners.done();
+        let mut partners = partners.done();
         let changes = own_changes(self, pair, contents, &partners);
+        if !changes.is_empty() {
+            partners.pairs.extend(self.elsewhere(&partners.removed));
+        }
         Ok(Compared { partners: partners.pairs, changes })
+    }
+
+    /// Removed inputs with what they have become, where that is needed by another way: something that wraps it, for instance. Only by
+    /// a name that each graph has once, as nothing else tells that they belong together.
+    fn elsewhere(&self, removed: &[DerivationIndex]) -> Vec<Pair> {
+        let changed = removed.iter().filter(|old| !self.kept.old[old.position()]);
+        let found = changed.filter_map(|old| {
+            let new = self.names.only(self.old.graph.derivation(*old).name())?;
+            Some(Pair { old: *old, new })
+        });
+        found.filter(|pair| !self.kept.new[pair.new.position()]).collect()
     }
 
     /// Takes what comparing a wanted pair has given; nothing for what could not be read.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use nix_derivation::StoreDir;
 
 use super::rewrite::{paths_in, placeholder};
-use super::{Comparison, Pair, Side};
+use super::{Comparison, Names, Pair, Side};
 use crate::graph::build_graph::{BuildGraph, DerivationIndex, OutputView};
 use crate::graph::contents::Contents;
 use crate::graph::derivation::without_version;
@@ -39,13 +39,15 @@ pub(super) fn roots(old: Side<'_>, new: Side<'_>) -> Partners {
 ///    several `source`s is known by the variables that it stands in,
 /// 4. have the same name and stand in the same place among those that are left.
 ///
-/// What both graphs have is in nobody's place but its own: who takes another of two that were there before has changed.
+/// What both graphs have is in nobody's place but its own: who takes another of two that were there before has changed. So it is where
+/// both graphs have both names: neither is a version of the other, whatever is rebuilt besides.
 ///
 /// Here by the first two, which need nothing but the graphs; [`Matching::settle_by_use`] goes on.
-pub(super) fn by_graph<'a>(comparison: &Comparison<'a>, pair: Pair) -> Matching<'a> {
+pub(super) fn by_graph<'a>(comparison: &'a Comparison<'_>, pair: Pair) -> Matching<'a> {
     let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
     let (old, new) = (needed(old_graph, pair.old), needed(new_graph, pair.new));
     let mut matching = Matching::new(old_graph, new_graph, &old, &new);
+    matching.names = Some(&comparison.names);
     matching.match_equal();
     let is_kept = |kept: &[bool], index: &DerivationIndex| kept[index.position()];
     matching.apart.0 = matching.old.extract_if(.., |index| is_kept(&comparison.kept.old, index)).collect();
@@ -148,6 +150,8 @@ pub(super) struct Matching<'a> {
     pairs: Vec<Pair>,
     /// Those that the other graph has too, and are in nobody's place.
     apart: (Vec<DerivationIndex>, Vec<DerivationIndex>),
+    /// Where names decide which are no partners.
+    names: Option<&'a Names<'a>>,
 }
 
 impl<'a> Matching<'a> {
@@ -158,7 +162,15 @@ impl<'a> Matching<'a> {
         new: &[DerivationIndex],
     ) -> Self {
         let apart = (Vec::new(), Vec::new());
-        Self { old_graph, new_graph, old: old.to_vec(), new: new.to_vec(), pairs: Vec::new(), apart }
+        Self {
+            old_graph,
+            new_graph,
+            old: old.to_vec(),
+            new: new.to_vec(),
+            pairs: Vec::new(),
+            apart,
+            names: None,
+        }
     }
 
     /// Whether every member has a partner.
@@ -218,7 +230,14 @@ impl<'a> Matching<'a> {
         self.settle(found);
     }
 
-    fn settle(&mut self, found: Vec<Pair>) {
+    fn settle(&mut self, mut found: Vec<Pair>) {
+        let name = |graph: &'a BuildGraph, index| graph.derivation(index).name();
+        let (old_graph, new_graph) = (self.old_graph, self.new_graph);
+        if let Some(names) = self.names {
+            found.retain(|pair| {
+                !names.are_on_both_sides(name(old_graph, pair.old), name(new_graph, pair.new))
+            });
+        }
         let old: HashSet<DerivationIndex> = found.iter().map(|pair| pair.old).collect();
         let new: HashSet<DerivationIndex> = found.iter().map(|pair| pair.new).collect();
         self.old.retain(|index| !old.contains(index));
