@@ -532,10 +532,14 @@ fn tell(old: &Made, new: &Made, found: &Differences, bytes: &mut Unstructured<'_
     let report = described(old, new, found, bytes)?;
     let told = report::diff::human(&report, Printer::new(ColorMode::Never).out());
     assert!(!told.contains(|c: char| c.is_control() && c != '\n'), "{told:?}");
+    let marks = ["[-", "{+", "(differs in ", ": line ends "];
     for change in report.differences.iter().flat_map(|difference| &difference.changes) {
-        if let ChangeReport::Variable { name, old: Some(_), new: Some(_) } = change {
+        if let ChangeReport::Variable { name, old: Some(_), new: Some(_) } = change
+            // The title may tell it.
+            && name != "name"
+        {
             let line = told.lines().find(|line| line.starts_with(&format!("  {name}: ")));
-            assert!(line.is_some_and(|line| line.contains("[-") || line.contains("{+")), "{name}: {told}");
+            assert!(line.is_some_and(|line| marks.iter().any(|mark| line.contains(mark))), "{name}: {told}");
         }
     }
     Ok(())
@@ -564,7 +568,7 @@ fn described(
         let _ = write!(file, "{line}");
         lines.push(line);
     }
-    let files = vec![FileChange { file, status: FileStatus::Changed, lines }];
+    let files = vec![FileChange { file, status: FileStatus::Changed, link: None, executable: None, lines }];
     let change = |change: &Change| match change.clone() {
         Change::System { old, new } => ChangeReport::System { old, new },
         Change::Name { old, new } => ChangeReport::Name { old, new },
