@@ -48,7 +48,7 @@ impl fmt::Display for Printable<'_> {
 }
 
 /// Whether a character steers a terminal or reorders a line instead of being seen.
-fn is_hidden(character: char) -> bool {
+pub(crate) fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
@@ -122,7 +122,8 @@ pub fn without_secrets(text: &str) -> Cow<'_, str> {
     Cow::Owned(without_queries(&without_user_info(text)))
 }
 
-fn without_user_info(text: &str) -> String {
+/// Text with the user information in every URL in it replaced, and nothing else.
+pub(crate) fn without_user_info(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     // How far it was copied, and where the word ends that is being read: a text may be full of what looks like URLs.
     let (mut copied, mut end) = (0, 0);

@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -110,18 +109,22 @@ fn load(files: &DerivationFiles, roots: &[StorePath]) -> Result<LoadedGraph, Der
         DerivationError::Unreadable { path: files.real_dir.display().to_string(), source: source.into() }
     })?;
     let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get).min(MOST_THREADS);
-    let mut shared = Shared::default();
-    shared.add(roots.iter().cloned());
-    let loading = Loading {
-        directory,
-        store_dir: &files.dir,
-        threads,
-        shared: Mutex::new(shared),
-        news: Condvar::new(),
+    let loading = Loading::new(threads, roots);
+    let read_all = || {
+        let (mut builder, mut text) = (BuildGraphBuilder::default(), Vec::new());
+        loading.work(|path, found| {
+            let file = path.to_basename();
+            read_text(&directory, Path::new(&file), path, &files.dir, &mut text)?;
+            builder
+                .add_text(path, &text, &files.dir, |input| found.push(input))
+                .map_err(|error| not_a_derivation(path, &files.dir, &error.to_string()))?;
+            Ok(text.len() as u64)
+        });
+        builder
     };
     let builders = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| loading.work())).collect();
-        let mut builders = vec![loading.work()];
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(read_all)).collect();
+        let mut builders = vec![read_all()];
         for other in others {
             builders.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
@@ -143,10 +146,7 @@ fn load(files: &DerivationFiles, roots: &[StorePath]) -> Result<LoadedGraph, Der
 }
 
 /// The work that is shared by the threads that load a graph.
-struct Loading<'a> {
-    /// Held open, so that a file is found by its name alone.
-    directory: OwnedFd,
-    store_dir: &'a StoreDir,
+struct Loading {
     threads: usize,
     shared: Mutex<Shared>,
     /// There may be something to read again, or nothing ever.
@@ -178,57 +178,103 @@ impl Shared {
     }
 }
 
-impl Loading<'_> {
-    /// Reads until there is nothing left, and gives what was read.
-    fn work(&self) -> BuildGraphBuilder {
-        let mut builder = BuildGraphBuilder::default();
-        let (mut text, mut found, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
-        let mut shared = self.lock();
-        loop {
-            if shared.open.is_empty() {
-                if shared.reading == 0 {
-                    self.news.notify_all();
-                    return builder;
+/// What a thread reads, and what comes of it. While there is one, others wait for what it finds; so it is given back by being
+/// dropped, also by a panic.
+struct Turn<'a> {
+    loading: &'a Loading,
+    paths: Vec<StorePath>,
+    found: Vec<StorePath>,
+    damaged: Vec<(StorePath, DerivationError)>,
+    bytes: u64,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut shared = self.loading.lock();
+        shared.add(self.found.drain(..));
+        shared.damaged.append(&mut self.damaged);
+        shared.bytes += self.bytes;
+        shared.reading -= 1;
+        self.loading.news.notify_all();
+    }
+}
+
+impl Loading {
+    fn new(threads: usize, roots: &[StorePath]) -> Self {
+        let mut shared = Shared::default();
+        shared.add(roots.iter().cloned());
+        Self { threads, shared: Mutex::new(shared), news: Condvar::new() }
+    }
+
+    /// Has everything read until there is nothing left. What is read says how many bytes it has, and adds what else has to be read.
+    fn work(&self, mut read: impl FnMut(&StorePath, &mut Vec<StorePath>) -> Result<u64, DerivationError>) {
+        while let Some(mut turn) = self.turn() {
+            for path in std::mem::take(&mut turn.paths) {
+                match read(&path, &mut turn.found) {
+                    Ok(bytes) => turn.bytes += bytes,
+                    Err(error) => turn.damaged.push((path, error)),
                 }
-                shared = self.news.wait(shared).unwrap_or_else(PoisonError::into_inner);
-                continue;
             }
-            // While there is little, no thread takes more than its share.
-            let share = shared.open.len().div_ceil(self.threads).min(BATCH);
-            let rest = shared.open.len() - share;
-            let batch = shared.open.split_off(rest);
-            shared.reading += 1;
-            drop(shared);
-            let mut bytes = 0;
-            for path in batch {
-                match self.read(&path, &mut text, &mut builder, |input| found.push(input)) {
-                    Ok(()) => bytes += text.len() as u64,
-                    Err(error) => damaged.push((path, error)),
-                }
-            }
-            shared = self.lock();
-            shared.add(found.drain(..));
-            shared.damaged.append(&mut damaged);
-            shared.bytes += bytes;
-            shared.reading -= 1;
-            self.news.notify_all();
         }
     }
 
-    fn read(
-        &self,
-        path: &StorePath,
-        text: &mut Vec<u8>,
-        builder: &mut BuildGraphBuilder,
-        found: impl FnMut(StorePath),
-    ) -> Result<(), DerivationError> {
-        read_text(&self.directory, Path::new(&path.to_basename()), path, self.store_dir, text)?;
-        builder
-            .add_text(path, text, self.store_dir, found)
-            .map_err(|error| not_a_derivation(path, self.store_dir, &error.to_string()))
+    /// Waits for something to be read; nothing when there never will be.
+    fn turn(&self) -> Option<Turn<'_>> {
+        let mut shared = self.lock();
+        while shared.open.is_empty() {
+            if shared.reading == 0 {
+                return None;
+            }
+            shared = self.news.wait(shared).unwrap_or_else(PoisonError::into_inner);
+        }
+        // While there is little, no thread takes more than its share.
+        let share = shared.open.len().div_ceil(self.threads).min(BATCH);
+        let rest = shared.open.len() - share;
+        let paths = shared.open.split_off(rest);
+        shared.reading += 1;
+        Some(Turn { loading: self, paths, found: Vec::new(), damaged: Vec::new(), bytes: 0 })
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::graph::tests::store_path;
+
+    #[test]
+    fn a_thread_that_panics_leaves_none_waiting() {
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            let loading = Loading::new(3, &[store_path(0)]);
+            let read = || {
+                loading.work(|path, found| {
+                    // What the first finds is read by all; one of it is more than a thread can bear.
+                    found.extend((1..100).map(store_path));
+                    assert_ne!(*path, store_path(50), "a bug");
+                    Ok(1)
+                });
+            };
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                std::thread::scope(|scope| {
+                    let others: Vec<_> = (1..3).map(|_| scope.spawn(read)).collect();
+                    read();
+                    for other in others {
+                        other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    }
+                });
+            }));
+            let shared = loading.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+            sender.send((outcome.is_err(), shared.reading, shared.open.len())).expect("somebody waits");
+        });
+        let ended = receiver.recv_timeout(Duration::from_mins(1)).expect("no thread waits for ever");
+        assert_eq!(ended, (true, 0, 0));
     }
 }

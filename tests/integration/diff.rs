@@ -170,6 +170,53 @@ fn a_changed_file_of_a_source_is_named_with_its_lines() {
 }
 
 #[test]
+fn a_link_of_a_source_is_told_by_where_it_leads_and_nothing_is_read_through_it() {
+    let project = Project::new(a_nix());
+    let secret = |name: &str| project.store.scratch.file(name, format!("sesame {name}\n"));
+    secret("one");
+    secret("two");
+    let link = |name: &str, target: &str| {
+        let link = project.dir.join("src").join(name);
+        drop(fs::remove_file(&link));
+        std::os::unix::fs::symlink(target, link).unwrap();
+    };
+    let outside = |name: &str| project.dir.parent().unwrap().join(name).display().to_string();
+    link("a", &outside("one"));
+    link("endless", "/dev/zero");
+    project.commit();
+    link("a", &outside("two"));
+    fs::remove_file(project.dir.join("src/endless")).unwrap();
+    project.store.scratch.file("project/src/endless", "a text\n");
+    let script = project.dir.join("src/other.txt");
+    fs::set_permissions(script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let outcome = project.run(&["HEAD", "."]).expect(1).says(&[
+        &format!("changed a: {} -> {}", outside("one"), outside("two")),
+        "changed endless: no longer a link to /dev/zero",
+        "changed other.txt: now executable",
+    ]);
+    assert!(!outcome.stdout.contains("sesame"), "{outcome}");
+    let document = project.run(&["HEAD", ".", "--json"]).expect(1).json();
+    let files = changes(&document)[0]["files"].as_array().unwrap();
+    let link = serde_json::json!({ "old": outside("one"), "new": outside("two") });
+    assert_eq!((&files[0]["link"], &files[2]["executable"]), (&link, &true.into()));
+}
+
+#[test]
+fn of_saved_graphs_the_files_are_compared_that_a_store_here_has() {
+    let project = Project::new(a_nix());
+    let save = |name: &str| {
+        let outcome =
+            Run::new(&project.store).cwd(&project.dir).args(["graph", "--json", "."]).run().expect(0);
+        project.store.scratch.file(name, outcome.stdout);
+    };
+    save("old.json");
+    project.store.scratch.file("project/src/main.txt", "one\nTWO\nthree\n");
+    save("new.json");
+    let outcome = project.run(&["../old.json", "../new.json"]).expect(1);
+    drop(outcome.says(&["source src", "changed main.txt", "-two", "+TWO"]));
+}
+
+#[test]
 fn what_is_named_may_be_a_revision_a_derivation_a_path_or_an_attribute() {
     with_every_nix(|nix| {
         let project = Project::new(nix);
@@ -388,7 +435,7 @@ fn long_and_hostile_values_are_shortened_and_made_visible() {
     outcome.says(&["text: …01234567890123456789{+0123456789+}\n"]);
     let arguments = |list: &str| instantiate(&format!("args = [ {list} ];"));
     let outcome = project.run(&[&arguments("\"a b\""), &arguments("\"a\" \"b\"")]).expect(1);
-    outcome.says(&["arguments: [-'a-]{+a+} [-b'-]{+b+}"]);
+    outcome.says(&["arguments: [-'a b'-]{+a b+}"]);
     let escape = |word: &str| instantiate(&format!("text = \"a\\n{word} b\";"));
     let outcome = project.run(&[&escape("\u{1b}[31mred"), &escape("\u{1b}]0;title\u{7}")]).expect(1);
     assert!(!outcome.stdout.contains('\u{1b}') && !outcome.stdout.contains('\u{7}'), "{outcome}");

@@ -176,7 +176,7 @@ fn many_files_that_are_gone_are_told_once_each_and_not_all() {
 /// A graph in which nearly all differ because of one, from the store and saved.
 fn one_root_changed(nix: &Nix, count: usize, width: usize) {
     let store = Store::new(nix);
-    let drvs = ["before", "after"].map(|root| instantiate_above(&store, root, count, width));
+    let drvs = ["before", "after"].map(|seed| instantiate_above(&store, seed, count, width));
     let files = ["old.json", "new.json"];
     for (drv, file) in drvs.iter().zip(files) {
         let line = format!("{PROGRAM} graph --json {drv} > {file}");
@@ -189,7 +189,7 @@ fn one_root_changed(nix: &Nix, count: usize, width: usize) {
         let report = outcome.json();
         let found: Vec<&Value> =
             report["differences"].as_array().unwrap().iter().map(|found| &found["new"]["name"]).collect();
-        assert_eq!(found, ["root"]);
+        assert_eq!(found, ["seed"]);
         let rebuilds = usize::try_from(report["rebuilds"].as_u64().unwrap()).unwrap();
         // Downloads are what they are.
         assert!(rebuilds + width > count && rebuilds <= count + 1, "{rebuilds}");

@@ -63,7 +63,11 @@ impl Diamond {
         assert_eq!(document["summary"]["kinds"]["unread"], 1);
         // Of the diamond, nothing else is missing but what only the damaged one would have named.
         assert_eq!(document["derivations"].as_array().unwrap().len(), 4);
-        drop(self.graph().run().expect(0).says(&["1 .drv file cannot be used", drv, words]));
+        drop(self.graph().run().expect(0).says(&[
+            "1 .drv file cannot be used, and what it needs is not known",
+            drv,
+            words,
+        ]));
         drop(self.audit().run().expect(3).complains(&[drv, words]));
     }
 

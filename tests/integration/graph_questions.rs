@@ -113,6 +113,17 @@ fn what_is_not_clear_is_asked_back() {
 }
 
 #[test]
+fn many_of_one_name_hide_no_other_that_may_be_meant() {
+    let store = Store::new(a_nix());
+    let body = "rec { d = more: derivation ({ system = \"s\"; builder = \"b\"; } // more);
+        some = builtins.genList (n: d { name = \"source\"; inherit n; below = d { name = \"my-source\"; }; }) 9;
+        top = d { name = \"top\"; inherit some; }; }";
+    let top = store.instantiate(body, "top");
+    let outcome = ask(&store, &["--path", "top", "sourc", &top]).expect(2);
+    drop(outcome.complains(&["source", "my-source"]));
+}
+
+#[test]
 fn more_ways_than_anybody_reads_are_counted() {
     let store = Store::new(a_nix());
     let drv = instantiate(&store, 1000, 40);
@@ -157,6 +168,12 @@ fn the_critical_path_leaves_downloads_out() {
     let way = &ways(&answer)[0];
     assert_eq!((answer["question"].as_str(), way.len(), &*way[0]), (Some("critical-path"), 2, "top"));
     assert!(["left", "right"].contains(&&*way[1]));
+    let left = store.instantiate(&body, "left");
+    drop(
+        ask(&store, &["--critical-path", &left])
+            .expect(0)
+            .says(&["1 derivation has to be built, of 1 in all"]),
+    );
     let download = store.instantiate(&body, "base");
     let answer = ask(&store, &["--json", "--critical-path", &download]).expect(0).json();
     assert_eq!(

@@ -1,17 +1,17 @@
 //! What of a derivation is its own and has changed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use nix_derivation::StorePath;
 use serde_json::Value;
 
-use super::pairing::{self, Matching, Partners, Use, keys_of_use};
+use super::pairing::{self, DerivationSources, Matching, Partners, Use, keys_of_use};
 use super::rewrite::Rewriting;
 use super::{Comparison, Pair};
 use crate::graph::aterm::Scan;
 use crate::graph::build_graph::{BuildGraph, DerivationIndex};
 use crate::graph::contents::Contents;
-use crate::graph::derivation::without_version;
+use crate::graph::derivation::{DerivationKind, without_version};
 
 /// Something of a derivation that has changed, and not only because an input has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,27 @@ pub enum Change {
         old: String,
         /// Now.
         new: String,
+    },
+    /// Its name, where no variable tells it.
+    Name {
+        /// Before.
+        old: String,
+        /// Now.
+        new: String,
+    },
+    /// How its outputs are addressed.
+    Kind {
+        /// Before.
+        old: DerivationKind,
+        /// Now.
+        new: DerivationKind,
+    },
+    /// The content of a download, where nothing else tells that it is another.
+    Content {
+        /// Where it was.
+        old: StorePath,
+        /// Where it is.
+        new: StorePath,
     },
     /// The program that builds it.
     Builder {
@@ -95,13 +116,13 @@ pub(super) fn own_changes(
     partners: &Partners,
 ) -> Vec<Change> {
     let mut changes = Vec::new();
-    let sources = paired_sources(comparison, pair, Some((old, new)));
+    let sources = paired_sources(comparison, pair, &partners.pairs, Some((old, new)));
     let replaced = sources.iter().filter_map(|(_, old, new)| old.as_ref().zip(new.as_ref()));
     let rewriting = Rewriting::new(comparison, pair, &partners.pairs, replaced);
     if old.system != new.system {
         changes.push(Change::System { old: old.system.clone(), new: new.system.clone() });
     }
-    let is_other = |before: &str, now: &str| before.as_bytes() != &*rewriting.of_new(now.as_bytes());
+    let is_other = |before: &str, now: &str| !rewriting.is_same(before.as_bytes(), now.as_bytes());
     let builder = rewriting.of(&old.builder);
     if is_other(&builder, &new.builder) {
         changes.push(Change::Builder { old: builder, new: new.builder.clone() });
@@ -119,7 +140,34 @@ pub(super) fn own_changes(
     }
     changes.extend(sources.into_iter().map(|(name, old, new)| Change::Source { name, old, new }));
     add_inputs(comparison, pair, partners, &mut changes);
+    add_untold(comparison, pair, &mut changes);
     changes
+}
+
+/// What Nix writes into a variable too, and others do not: GNU Guix says the name and the content of a download nowhere else than in
+/// the paths.
+fn add_untold(comparison: &Comparison<'_>, pair: Pair, changes: &mut Vec<Change>) {
+    let (old, new) = (comparison.old.graph.derivation(pair.old), comparison.new.graph.derivation(pair.new));
+    let tells_name = |change: &Change| matches!(change, Change::Variable { name, .. } if name == "name");
+    if old.name() != new.name() && !changes.iter().any(tells_name) {
+        changes.push(Change::Name { old: old.name().to_owned(), new: new.name().to_owned() });
+    }
+    if is_of_other_kind(old.kind(), new.kind()) {
+        changes.push(Change::Kind { old: old.kind(), new: new.kind() });
+    }
+    if changes.is_empty()
+        && (old.kind(), new.kind()) == (DerivationKind::FixedOutput, DerivationKind::FixedOutput)
+    {
+        let paths = old.outputs().zip(new.outputs()).filter_map(|(old, new)| old.path().zip(new.path()));
+        let mut others = paths.filter(|(old, new)| old != new);
+        changes.extend(others.next().map(|(old, new)| Change::Content { old, new }));
+    }
+}
+
+/// Whether kinds differ, other than by what inputs bring about. Of one that was not read, it is not known.
+fn is_of_other_kind(old: DerivationKind, new: DerivationKind) -> bool {
+    let own = |kind| if kind == DerivationKind::Deferred { DerivationKind::InputAddressed } else { kind };
+    own(old) != own(new) && ![old, new].contains(&DerivationKind::Unread)
 }
 
 /// Whether two texts are the same but for inputs in each other's place, as far as that shows without understanding them.
@@ -133,7 +181,11 @@ pub(super) fn is_the_same(
     let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
     let (old_wanted, new_wanted) = (wanted(old_graph, pair.old), wanted(new_graph, pair.new));
     let is_wanted_alike = |partner: &Pair| old_wanted.get(&partner.old) == new_wanted.get(&partner.new);
-    if !paired_sources(comparison, pair, None).is_empty()
+    let (before, now) = (old_graph.derivation(pair.old), new_graph.derivation(pair.new));
+    if before.name() != now.name()
+        || before.kind() == DerivationKind::FixedOutput
+        || is_of_other_kind(before.kind(), now.kind())
+        || !paired_sources(comparison, pair, partners.pairs(), None).is_empty()
         || output_names(old_graph, pair.old) != output_names(new_graph, pair.new)
         || !partners.pairs().iter().all(is_wanted_alike)
     {
@@ -144,7 +196,7 @@ pub(super) fn is_the_same(
         return false;
     }
     let rewriting = Rewriting::new(comparison, pair, partners.pairs(), std::iter::empty());
-    rewriting.of_bytes(&old[old_scan.own as usize..]) == *rewriting.of_new(&new[new_scan.own as usize..])
+    rewriting.is_same(&rewriting.of_bytes(&old[old_scan.own as usize..]), &new[new_scan.own as usize..])
 }
 
 fn output_names(graph: &BuildGraph, index: DerivationIndex) -> Vec<String> {
@@ -167,13 +219,13 @@ fn add_variables(
         let change = match (before, now) {
             (Some(Shown::Text(before)), Some(Shown::Text(now))) => {
                 let before = rewriting.of(before);
-                let is_same = before.as_bytes() == &*rewriting.of_new(now.as_bytes());
+                let is_same = rewriting.is_same(before.as_bytes(), now.as_bytes());
                 (!is_same).then(|| (Some(before), Some(now.clone())))
             }
             // What is of different kinds differs, also where both would be written alike.
             (Some(before), Some(now)) => {
                 let (before, now) = (rewriting.of(&before.as_json()), now.as_json());
-                let is_same = before.as_bytes() == &*rewriting.of_new(now.as_bytes());
+                let is_same = rewriting.is_same(before.as_bytes(), now.as_bytes());
                 (!is_same).then_some((Some(before), Some(now)))
             }
             (before, now) => {
@@ -228,6 +280,11 @@ fn variables(contents: &Contents, outputs: &[String]) -> BTreeMap<String, Shown>
         .collect();
     let Some(attributes) = &contents.structured_attributes else { return all };
     all.insert("__structuredAttrs".to_owned(), Shown::Json("true".to_owned()));
+    // Nix writes no variables beside them. What else does it may give both one name.
+    let mut add = |name: String, shown| {
+        let name = if all.contains_key(&name) { format!("__json.{name}") } else { name };
+        all.insert(name, shown);
+    };
     // Depth is bounded by what the parser takes.
     let mut open: Vec<(String, &Value)> =
         attributes.iter().map(|(name, value)| (member_name(name), value)).collect();
@@ -246,10 +303,10 @@ fn variables(contents: &Contents, outputs: &[String]) -> BTreeMap<String, Shown>
             // Item by item, a list in which one came first would differ everywhere.
             Value::Array(items) => {
                 let items: Vec<String> = items.iter().map(Value::to_string).collect();
-                drop(all.insert(name, Shown::Json(format!("[ {} ]", items.join(" ")))));
+                add(name, Shown::Json(format!("[ {} ]", items.join(" "))));
             }
-            Value::String(text) => drop(all.insert(name, Shown::Text(text.clone()))),
-            other => drop(all.insert(name, Shown::Json(other.to_string()))),
+            Value::String(text) => add(name, Shown::Text(text.clone())),
+            other => add(name, Shown::Json(other.to_string())),
         }
     }
     all
@@ -269,6 +326,7 @@ type SourcePair = (String, Option<StorePath>, Option<StorePath>);
 fn paired_sources(
     comparison: &Comparison<'_>,
     pair: Pair,
+    partners: &[Pair],
     contents: Option<(&Contents, &Contents)>,
 ) -> Vec<SourcePair> {
     let sources = |graph: &BuildGraph, index| graph.derivation(index).sources().collect::<BTreeSet<_>>();
@@ -277,8 +335,11 @@ fn paired_sources(
     if old == new {
         return Vec::new();
     }
-    let mut removed: BTreeSet<&StorePath> = old.difference(&new).collect();
-    let mut added: Vec<&StorePath> = new.difference(&old).collect();
+    let (followed_old, followed_new) = followed_sources(comparison, pair, partners);
+    let mut removed: BTreeSet<&StorePath> =
+        old.difference(&new).filter(|path| !followed_old.contains(*path)).collect();
+    let mut added: Vec<&StorePath> =
+        new.difference(&old).filter(|path| !followed_new.contains(*path)).collect();
     let uses = contents.map(|(old, new)| {
         (pairing::uses(old, comparison.store_dir), pairing::uses(new, comparison.store_dir))
     });
@@ -319,6 +380,33 @@ fn paired_sources(
     found
 }
 
+/// Sources that are derivations of which it is told elsewhere how they differ: partners that are sources on both sides, and what is
+/// below. Of those that make the same it is not told, and as sources they differ all the same.
+fn followed_sources(
+    comparison: &Comparison<'_>,
+    pair: Pair,
+    partners: &[Pair],
+) -> (HashSet<StorePath>, HashSet<StorePath>) {
+    let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
+    let below = |graph: &BuildGraph, index| {
+        let below = DerivationSources::new(graph, index).below;
+        below.into_iter().map(|source| graph.derivation(source).path()).collect::<HashSet<_>>()
+    };
+    let (mut old, mut new) = (below(old_graph, pair.old), below(new_graph, pair.new));
+    for partner in partners.iter().filter(|partner| !comparison.makes_the_same(**partner)) {
+        let (before, now) =
+            (old_graph.derivation(partner.old).path(), new_graph.derivation(partner.new).path());
+        let has = |graph: &BuildGraph, index, path: &StorePath| {
+            graph.derivation(index).sources().any(|source| source == *path)
+        };
+        if has(old_graph, pair.old, &before) && has(new_graph, pair.new, &now) {
+            old.insert(before);
+            new.insert(now);
+        }
+    }
+    (old, new)
+}
+
 /// The names of the outputs that a derivation needs of each input, and ways to outputs of outputs.
 fn wanted(graph: &BuildGraph, of: DerivationIndex) -> HashMap<DerivationIndex, Vec<String>> {
     let mut all: HashMap<DerivationIndex, Vec<String>> = HashMap::new();
@@ -341,9 +429,10 @@ fn add_inputs(comparison: &Comparison<'_>, pair: Pair, partners: &Partners, chan
     let new = wanted(comparison.new.graph, pair.new);
     let of =
         |all: &HashMap<_, Vec<String>>, input: &DerivationIndex| all.get(input).cloned().unwrap_or_default();
-    let removed = partners.removed.iter();
+    // What is a source as a derivation is told as a source.
+    let removed = partners.removed.iter().filter(|input| old.contains_key(input));
     changes.extend(removed.map(|input| Change::InputRemoved { input: *input, outputs: of(&old, input) }));
-    let added = partners.added.iter();
+    let added = partners.added.iter().filter(|input| new.contains_key(input));
     changes.extend(added.map(|input| Change::InputAdded { input: *input, outputs: of(&new, input) }));
     for partner in &partners.pairs {
         let (before, now) = (of(&old, &partner.old), of(&new, &partner.new));

@@ -91,6 +91,7 @@ pub struct Comparison<'a> {
     store_dir: &'a StoreDir,
     /// Members of each graph that make what the other graph makes too. They are in nobody's place but their own.
     kept: Kept,
+    names: Names<'a>,
     open: VecDeque<Pair>,
     /// Pairs that were opened, or need not be.
     met: HashSet<Pair>,
@@ -106,6 +107,39 @@ struct Kept {
     new: Vec<bool>,
 }
 
+/// The members of each graph by name: how many have it, and one of them.
+#[derive(Debug)]
+struct Names<'a> {
+    old: HashMap<&'a str, (usize, DerivationIndex)>,
+    new: HashMap<&'a str, (usize, DerivationIndex)>,
+}
+
+impl<'a> Names<'a> {
+    fn new(old: &'a BuildGraph, new: &'a BuildGraph) -> Self {
+        let counted = |graph: &'a BuildGraph| {
+            let mut names = HashMap::new();
+            for index in graph.indices() {
+                names.entry(graph.derivation(index).name()).or_insert((0, index)).0 += 1;
+            }
+            names
+        };
+        Self { old: counted(old), new: counted(new) }
+    }
+
+    /// Whether both names are in both graphs, so that neither is what the other has become.
+    fn are_on_both_sides(&self, old: &str, new: &str) -> bool {
+        old != new && self.new.contains_key(old) && self.old.contains_key(new)
+    }
+
+    /// The member of the new graph that has a name which each graph has once.
+    fn only(&self, name: &str) -> Option<DerivationIndex> {
+        match (self.old.get(name), self.new.get(name)) {
+            (Some((1, _)), Some((1, new))) => Some(*new),
+            _ => None,
+        }
+    }
+}
+
 impl<'a> Comparison<'a> {
     /// Begins at the roots. One alone is in the place of the other; of several those are that are equal, have one name, or are
     /// left in one place.
@@ -115,7 +149,8 @@ impl<'a> Comparison<'a> {
         let differences =
             Differences { removed: partners.removed, added: partners.added, ..Differences::default() };
         let (open, met, inherited) = (VecDeque::new(), HashSet::new(), HashMap::new());
-        let mut comparison = Self { old, new, store_dir, kept, open, met, inherited, differences };
+        let names = Names::new(old.graph, new.graph);
+        let mut comparison = Self { old, new, store_dir, kept, names, open, met, inherited, differences };
         for pair in partners.pairs {
             comparison.meet(pair);
         }
@@ -149,9 +184,23 @@ impl<'a> Comparison<'a> {
         let contents = (contents(old, self.old, pair.old)?, contents(new, self.new, pair.new)?);
         let contents = (&contents.0, &contents.1);
         partners.settle_by_use(contents, self.store_dir);
-        let partners = partners.done();
+        let mut partners = partners.done();
         let changes = own_changes(self, pair, contents, &partners);
+        if !changes.is_empty() {
+            partners.pairs.extend(self.elsewhere(&partners.removed));
+        }
         Ok(Compared { partners: partners.pairs, changes })
+    }
+
+    /// Removed inputs with what they have become, where that is needed by another way: something that wraps it, for instance. Only by
+    /// a name that each graph has once, as nothing else tells that they belong together.
+    fn elsewhere(&self, removed: &[DerivationIndex]) -> Vec<Pair> {
+        let changed = removed.iter().filter(|old| !self.kept.old[old.position()]);
+        let found = changed.filter_map(|old| {
+            let new = self.names.only(self.old.graph.derivation(*old).name())?;
+            Some(Pair { old: *old, new })
+        });
+        found.filter(|pair| !self.kept.new[pair.new.position()]).collect()
     }
 
     /// Takes what comparing a wanted pair has given; nothing for what could not be read.
@@ -194,8 +243,9 @@ impl<'a> Comparison<'a> {
     /// What was found, when nothing is wanted any more.
     pub fn finish(mut self) -> Differences {
         let rebuilt = self.rebuilt();
+        let dependents = dependents_by_source(self.new.graph, &rebuilt);
         for difference in &mut self.differences.found {
-            difference.rebuilds = count_rebuilds(self.new.graph, difference, &rebuilt);
+            difference.rebuilds = count_rebuilds(self.new.graph, difference, &rebuilt, &dependents);
         }
         self.differences.rebuilds = rebuilt.iter().filter(|is_rebuilt| **is_rebuilt).count();
         let name = |difference: &Difference| self.new.graph.derivation(difference.pair.new).name();
@@ -258,24 +308,50 @@ fn kept(graph: &BuildGraph, other: &BuildGraph) -> Vec<bool> {
         .collect()
 }
 
+/// By which of the rebuilt derivations each is needed as a source: its `.drv` file, and not what it makes.
+fn dependents_by_source(
+    graph: &BuildGraph,
+    rebuilt: &[bool],
+) -> HashMap<DerivationIndex, Vec<DerivationIndex>> {
+    let mut dependents: HashMap<DerivationIndex, Vec<DerivationIndex>> = HashMap::new();
+    for index in graph.indices().filter(|index| rebuilt[index.position()]) {
+        let named =
+            graph.derivation(index).sources().filter(|source| source.name().strip_suffix(".drv").is_some());
+        for source in named.filter_map(|source| graph.find(&source)) {
+            dependents.entry(source).or_default().push(index);
+        }
+    }
+    dependents
+}
+
 /// How many of the rebuilt derivations need a changed one, itself included, or are below an input that it has got.
-fn count_rebuilds(graph: &BuildGraph, difference: &Difference, rebuilt: &[bool]) -> usize {
+fn count_rebuilds(
+    graph: &BuildGraph,
+    difference: &Difference,
+    rebuilt: &[bool],
+    by_source: &HashMap<DerivationIndex, Vec<DerivationIndex>>,
+) -> usize {
     let mut counted: HashSet<DerivationIndex> = HashSet::new();
-    let mut go = |starts: Vec<DerivationIndex>,
-                  next: fn(&BuildGraph, DerivationIndex) -> &[DerivationIndex]| {
+    let mut go = |starts: Vec<DerivationIndex>, next: &dyn Fn(DerivationIndex) -> Vec<DerivationIndex>| {
         let mut open = starts;
         while let Some(index) = open.pop() {
             if rebuilt[index.position()] && counted.insert(index) {
-                open.extend(next(graph, index));
+                open.extend(next(index));
             }
         }
     };
-    go(vec![difference.pair.new], BuildGraph::dependents);
+    // A download that is fetched with something else stays where it is. If it is fetched anew, its content is another.
+    let follows = |index: &DerivationIndex| graph.derivation(*index).kind() != DerivationKind::FixedOutput;
+    let above = |index| {
+        let as_source = by_source.get(&index).into_iter().flatten();
+        graph.dependents(index).iter().chain(as_source).copied().filter(follows).collect()
+    };
+    go(vec![difference.pair.new], &above);
     let added = difference.changes.iter().filter_map(|change| match change {
         Change::InputAdded { input, .. } => Some(*input),
         _ => None,
     });
-    go(added.collect(), BuildGraph::dependencies);
+    go(added.collect(), &|index| graph.dependencies(index).to_vec());
     counted.len()
 }
 

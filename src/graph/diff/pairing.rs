@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use nix_derivation::StoreDir;
 
 use super::rewrite::{paths_in, placeholder};
-use super::{Comparison, Pair, Side};
+use super::{Comparison, Names, Pair, Side};
 use crate::graph::build_graph::{BuildGraph, DerivationIndex, OutputView};
 use crate::graph::contents::Contents;
 use crate::graph::derivation::without_version;
@@ -39,19 +39,69 @@ pub(super) fn roots(old: Side<'_>, new: Side<'_>) -> Partners {
 ///    several `source`s is known by the variables that it stands in,
 /// 4. have the same name and stand in the same place among those that are left.
 ///
-/// What both graphs have is in nobody's place but its own: who takes another of two that were there before has changed.
+/// What both graphs have is in nobody's place but its own: who takes another of two that were there before has changed. So it is where
+/// both graphs have both names: neither is a version of the other, whatever is rebuilt besides.
 ///
 /// Here by the first two, which need nothing but the graphs; [`Matching::settle_by_use`] goes on.
-pub(super) fn by_graph<'a>(comparison: &Comparison<'a>, pair: Pair) -> Matching<'a> {
+pub(super) fn by_graph<'a>(comparison: &'a Comparison<'_>, pair: Pair) -> Matching<'a> {
     let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
-    let (old, new) = (old_graph.dependencies(pair.old), new_graph.dependencies(pair.new));
-    let mut matching = Matching::new(old_graph, new_graph, old, new);
+    let (old, new) = (needed(old_graph, pair.old), needed(new_graph, pair.new));
+    let mut matching = Matching::new(old_graph, new_graph, &old, &new);
+    matching.names = Some(&comparison.names);
     matching.match_equal();
     let is_kept = |kept: &[bool], index: &DerivationIndex| kept[index.position()];
     matching.apart.0 = matching.old.extract_if(.., |index| is_kept(&comparison.kept.old, index)).collect();
     matching.apart.1 = matching.new.extract_if(.., |index| is_kept(&comparison.kept.new, index)).collect();
     matching.match_names();
     matching
+}
+
+/// The inputs, and the derivations that are sources as such. Of these only what no other of them needs: the rest is found below.
+fn needed(graph: &BuildGraph, index: DerivationIndex) -> Vec<DerivationIndex> {
+    let mut needed = graph.dependencies(index).to_vec();
+    needed.extend(DerivationSources::new(graph, index).top);
+    needed
+}
+
+/// Derivations that are sources of another as such: the `.drv` file is, and not what it makes. In Nix that is what `x.drvPath`
+/// stands for, then with all that is below, and `builtins.unsafeDiscardOutputDependency`.
+#[derive(Debug, Default)]
+pub(super) struct DerivationSources {
+    /// Those that are no inputs, and are not needed by an input or by another of them.
+    top: Vec<DerivationIndex>,
+    /// Those that an input or another of them needs.
+    pub(super) below: Vec<DerivationIndex>,
+}
+
+impl DerivationSources {
+    pub(super) fn new(graph: &BuildGraph, index: DerivationIndex) -> Self {
+        let named =
+            graph.derivation(index).sources().filter(|source| source.name().strip_suffix(".drv").is_some());
+        let all: Vec<DerivationIndex> = named.filter_map(|source| graph.find(&source)).collect();
+        // Hardly any derivation has such.
+        if all.is_empty() {
+            return Self::default();
+        }
+        let inputs: HashSet<DerivationIndex> = graph.dependencies(index).iter().copied().collect();
+        let known: HashSet<DerivationIndex> = inputs.iter().chain(&all).copied().collect();
+        let (below, others): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|source| graph.dependents(*source).iter().any(|by| known.contains(by)));
+        Self { top: others.into_iter().filter(|source| !inputs.contains(source)).collect(), below }
+    }
+}
+
+/// Those below that are in each other's place by their names.
+pub(super) fn sources_below(comparison: &Comparison<'_>, pair: Pair) -> Vec<Pair> {
+    let (old_graph, new_graph) = (comparison.old.graph, comparison.new.graph);
+    let old = DerivationSources::new(old_graph, pair.old).below;
+    let new = DerivationSources::new(new_graph, pair.new).below;
+    if old.is_empty() || new.is_empty() {
+        return Vec::new();
+    }
+    let mut matching = Matching::new(old_graph, new_graph, &old, &new);
+    matching.match_equal();
+    matching.match_names();
+    matching.pairs
 }
 
 /// Where something is used: the variable, and its place there. Nothing for the place where it is all of the variable.
@@ -100,6 +150,8 @@ pub(super) struct Matching<'a> {
     pairs: Vec<Pair>,
     /// Those that the other graph has too, and are in nobody's place.
     apart: (Vec<DerivationIndex>, Vec<DerivationIndex>),
+    /// Where names decide which are no partners.
+    names: Option<&'a Names<'a>>,
 }
 
 impl<'a> Matching<'a> {
@@ -110,7 +162,15 @@ impl<'a> Matching<'a> {
         new: &[DerivationIndex],
     ) -> Self {
         let apart = (Vec::new(), Vec::new());
-        Self { old_graph, new_graph, old: old.to_vec(), new: new.to_vec(), pairs: Vec::new(), apart }
+        Self {
+            old_graph,
+            new_graph,
+            old: old.to_vec(),
+            new: new.to_vec(),
+            pairs: Vec::new(),
+            apart,
+            names: None,
+        }
     }
 
     /// Whether every member has a partner.
@@ -170,7 +230,14 @@ impl<'a> Matching<'a> {
         self.settle(found);
     }
 
-    fn settle(&mut self, found: Vec<Pair>) {
+    fn settle(&mut self, mut found: Vec<Pair>) {
+        let name = |graph: &'a BuildGraph, index| graph.derivation(index).name();
+        let (old_graph, new_graph) = (self.old_graph, self.new_graph);
+        if let Some(names) = self.names {
+            found.retain(|pair| {
+                !names.are_on_both_sides(name(old_graph, pair.old), name(new_graph, pair.new))
+            });
+        }
         let old: HashSet<DerivationIndex> = found.iter().map(|pair| pair.old).collect();
         let new: HashSet<DerivationIndex> = found.iter().map(|pair| pair.new).collect();
         self.old.retain(|index| !old.contains(index));

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use memchr::memchr;
 use nix_derivation::{HashAlgorithm, NixHash, StoreDir, StorePath, hash_bytes};
 
-use super::{Comparison, Pair};
+use super::{Comparison, Pair, pairing};
 use crate::graph::build_graph::{BuildGraph, DerivationIndex, OutputView};
 use crate::graph::derivation::DerivationKind;
 use crate::graph::path_table::HASH_LENGTH;
@@ -76,12 +76,16 @@ impl<'a> Rewriting<'a> {
             let new = rewriting.store_dir.render_path(new);
             rewriting.add_path(old, new);
         }
+        for below in pairing::sources_below(comparison, pair) {
+            rewriting.add_derivation((old, below.old), (new, below.new));
+        }
         for partner in partners.iter().chain([&pair]) {
             let (before, now) = (old.derivation(partner.old), new.derivation(partner.new));
             // One and the same has nothing to be replaced.
             if before.path() == now.path() {
                 continue;
             }
+            rewriting.add_derivation((old, partner.old), (new, partner.new));
             if [before.kind(), now.kind()].contains(&DerivationKind::Unread) {
                 let known = before.outputs().chain(now.outputs()).filter_map(OutputView::path);
                 rewriting.unread.extend(known.map(|path| format!("-{}", path.name())));
@@ -104,6 +108,16 @@ impl<'a> Rewriting<'a> {
             let rest = String::from_utf8_lossy(rest).into_owned();
             self.paths.entry(*hash).or_default().push((rest, new));
         }
+    }
+
+    /// The `.drv` path itself.
+    fn add_derivation(
+        &mut self,
+        (old_graph, old): (&BuildGraph, DerivationIndex),
+        (new_graph, new): (&BuildGraph, DerivationIndex),
+    ) {
+        let now = self.store_dir.render_path(&new_graph.derivation(new).path());
+        self.add_path(&old_graph.derivation(old).path(), now);
     }
 
     fn add_placeholder(&mut self, old: &str, new: String) {
@@ -170,8 +184,14 @@ impl<'a> Rewriting<'a> {
         rewritten
     }
 
-    /// A text of the new derivation, with those paths in it replaced that are not known on the other side.
-    pub(super) fn of_new<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
+    /// Whether a text of the old derivation, rewritten, is that of the new one. Paths that are not known on one side count as the
+    /// same by their names; on both sides, because what is in the place of one that is known may have such a name too.
+    pub(super) fn is_same(&self, before: &[u8], now: &[u8]) -> bool {
+        before == now || self.without_unread(before) == self.without_unread(now)
+    }
+
+    /// A text with those paths in it replaced that are not known on one side.
+    fn without_unread<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
         if self.unread.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -277,6 +297,26 @@ mod tests {
         ] {
             assert_eq!(rewriting.of(&text), expected);
         }
+    }
+
+    /// Found by fuzzing: it was a change from something to the same.
+    #[test]
+    fn what_is_known_may_have_the_name_of_what_is_not() {
+        let store_dir = StoreDir::default();
+        let (paths, placeholders) = (HashMap::new(), HashMap::new());
+        let mut rewriting =
+            Rewriting { store_dir: &store_dir, paths, placeholders, unread: vec!["-a".into()] };
+        let old = StorePath::from_basename(format!("{OLD}-a").as_bytes()).expect("a path");
+        let now = format!("/nix/store/{NEW}-a");
+        rewriting.add_path(&old, now.clone());
+        let before = rewriting.of(&format!("/nix/store/{OLD}-a"));
+        assert_eq!(before, now);
+        assert!(rewriting.is_same(before.as_bytes(), now.as_bytes()));
+        let unread = rewriting.of(&format!("{now} x"));
+        assert!(
+            rewriting.is_same(unread.as_bytes(), format!("/nix/store/{}-a x", "1".repeat(32)).as_bytes())
+        );
+        assert!(!rewriting.is_same(unread.as_bytes(), format!("{now} y").as_bytes()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `diff`: why two derivations differ, and what is rebuilt because of it.
 
 mod outcome;
+mod patience;
 mod revision;
 mod saved;
 mod side;
@@ -22,8 +23,11 @@ use crate::graph::SavedGraphError;
 use crate::graph::diff::{Compared, Comparison, Differences, Pair, Side};
 use crate::nix::{DerivationError, EvaluationArguments, ResolveError};
 
+pub(crate) use self::patience::Patience;
+
 pub use self::outcome::{
-    ChangeReport, DiffReport, DifferenceReport, FileChange, FileStatus, Node, SideReport, UnreadPair,
+    ChangeReport, DiffReport, DifferenceReport, FileChange, FileStatus, LinkChange, Node, SideReport,
+    UnreadPair,
 };
 
 /// How many pairs are read at a time: enough to keep all cores busy, few enough to be kept in memory.
@@ -163,7 +167,8 @@ async fn compare(request: &Request, reporter: &Reporter) -> Result<DiffReport, D
     reporter.emit(Event::Step { what: "comparing derivations".to_owned() });
     let work = move || {
         let (differences, errors) = differences(&old, &new);
-        Describe { old: &old, new: &new }.report(&differences, &errors)
+        let describe = Describe { old: &old, new: &new, patience: Patience::default() };
+        describe.report(&differences, &errors)
     };
     match tokio::task::spawn_blocking(work).await {
         Ok(report) => Ok(DiffReport {

@@ -1,12 +1,15 @@
 //! What became of a comparison, as values: the report renders them, and `--json` is them.
 
+use std::path::Path;
+
 use nix_derivation::StorePath;
 use serde::Serialize;
 
+use super::patience::Patience;
 use super::side::LoadedSide;
 use super::trees;
-use crate::graph::DerivationIndex;
 use crate::graph::diff::{Change, Differences, Pair};
+use crate::graph::{DerivationIndex, DerivationKind};
 
 /// A derivation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,9 +40,25 @@ pub struct FileChange {
     pub file: String,
     /// What became of it.
     pub status: FileStatus,
-    /// The lines that went (`-`) and came (`+`), the first few of a text that is not too long.
+    /// Where it leads, where one of the two is a link and not both are the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkChange>,
+    /// Whether it can be run now, where that has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executable: Option<bool>,
+    /// The lines that went (`-`) and came (`+`), the first few of a text that is not too long. `\ no newline at the end` stands
+    /// after one that does not end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
+}
+
+/// Where a link leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LinkChange {
+    /// Before; nothing where there was none.
+    pub old: Option<String>,
+    /// Now; nothing where it is none.
+    pub new: Option<String>,
 }
 
 /// What became of a file.
@@ -64,6 +83,27 @@ pub enum ChangeReport {
         /// Before.
         old: String,
         /// Now.
+        new: String,
+    },
+    /// Its name, where no variable tells it.
+    Name {
+        /// Before.
+        old: String,
+        /// Now.
+        new: String,
+    },
+    /// How its outputs are addressed.
+    Kind {
+        /// Before.
+        old: DerivationKind,
+        /// Now.
+        new: DerivationKind,
+    },
+    /// The content of a download, where nothing else tells that it is another.
+    Content {
+        /// Its path before.
+        old: String,
+        /// Its path now.
         new: String,
     },
     /// The program that builds it.
@@ -193,6 +233,7 @@ impl DiffReport {
 pub(super) struct Describe<'a> {
     pub(super) old: &'a LoadedSide,
     pub(super) new: &'a LoadedSide,
+    pub(super) patience: Patience,
 }
 
 impl Describe<'_> {
@@ -232,6 +273,12 @@ impl Describe<'_> {
     fn change(&self, change: &Change) -> ChangeReport {
         match change.clone() {
             Change::System { old, new } => ChangeReport::System { old, new },
+            Change::Name { old, new } => ChangeReport::Name { old, new },
+            Change::Kind { old, new } => ChangeReport::Kind { old, new },
+            Change::Content { old, new } => {
+                let shown = |path| self.new.store_dir.render_path(path);
+                ChangeReport::Content { old: shown(&old), new: shown(&new) }
+            }
             Change::Builder { old, new } => ChangeReport::Builder { old, new },
             Change::Arguments { old, new } => ChangeReport::Arguments { old, new },
             Change::Variable { name, old, new } => ChangeReport::Variable { name, old, new },
@@ -254,10 +301,13 @@ impl Describe<'_> {
     }
 
     fn files(&self, old: &StorePath, new: &StorePath) -> Option<Vec<FileChange>> {
-        // A saved graph has no sources; those of its store may be where the other's are.
-        let old_tree = self.old.real_path(old).or_else(|| self.new.real_path(old))?;
-        let new_tree = self.new.real_path(new).or_else(|| self.old.real_path(new))?;
-        trees::changes(&old_tree, &new_tree)
+        // A saved graph has no sources; they may be where the other's are, or a store may be here that has them.
+        let real_path = |side: &LoadedSide, other: &LoadedSide, path: &StorePath| {
+            let known = side.real_path(path).or_else(|| other.real_path(path));
+            known.unwrap_or_else(|| Path::new(side.store_dir.as_str()).join(path.to_basename()))
+        };
+        let (old, new) = (real_path(self.old, self.new, old), real_path(self.new, self.old, new));
+        trees::changes(&old, &new, &self.patience)
     }
 }
 

@@ -179,11 +179,12 @@ impl Names<'_> {
         let mut near: Vec<String> = Vec::new();
         for index in self.graph.indices().rev() {
             let known = self.graph.derivation(index).name();
-            if near.len() < NEAR && !name.is_empty() && known.to_lowercase().contains(&name) {
+            let is_near = near.len() < NEAR && !name.is_empty() && known.to_lowercase().contains(&name);
+            // Many have the name of another.
+            if is_near && !near.iter().any(|other| other == known) {
                 near.push(known.to_owned());
             }
         }
-        near.dedup();
         near
     }
 }

@@ -1,18 +1,18 @@
 //! Two texts on one line, word by word.
 
-use similar::{ChangeTag, TextDiff};
+use similar::ChangeTag;
 
-use crate::text::Printable;
+use super::pieces::{Pieces, common_ends};
+use super::visible::{beginning, ending, marked, plain, public};
+use crate::jobs::diff::Patience;
 use crate::ui::Palette;
 
 /// How many words that are the same stand around a change.
 const AROUND: usize = 3;
 
-/// The longest text that is compared word by word, in bytes, when what both have at their ends is taken off.
-const LONGEST: usize = 200_000;
-
-/// How many words a change shows before the rest is left out.
+/// How many words and characters a change shows before the rest is left out.
 const WORDS: usize = 60;
+const CHARACTERS: usize = 2000;
 
 /// How many changed places are shown before the rest is counted.
 const PLACES: usize = 20;
@@ -21,13 +21,68 @@ const PLACES: usize = 20;
 const LONG_WORD: usize = 200;
 const NEAR: usize = 20;
 
+/// What is said of two that are written alike.
+pub(super) const SECRET: &str = "differs in what is hidden because it may be a secret";
+const ALIKE: &str = "differs in characters that are written alike";
+
 /// One line: `[-before-]` and `{+now+}` among a few words that are the same.
-pub(super) fn word_by_word(old: &str, new: &str, palette: Palette) -> String {
-    let mut pieces = pieces(old, new);
-    let left_out = cut(&mut pieces);
-    let last = pieces.len().saturating_sub(1);
+pub(super) fn word_by_word(old: &str, new: &str, patience: &Patience, palette: Palette) -> String {
+    let (before, now) = (public(old), public(new));
+    if before == now {
+        return format!("{} ({SECRET})", shortened(new));
+    }
+    if let Some(ends) = line_ends(&before, &now) {
+        return ends;
+    }
+    line_of(Pieces::of_texts(&before, &now, patience), palette)
+}
+
+/// The same of lists: items that are one in one and two in the other differ.
+pub(super) fn item_by_item(old: &[String], new: &[String], patience: &Patience, palette: Palette) -> String {
+    let shown = |list: &[String]| list.iter().map(|item| public(item)).collect::<Vec<_>>();
+    let (before, now) = (shown(old), shown(new));
+    let line = line_of(Pieces::of_lists(&before, &now, patience), palette);
+    if before == now { format!("{line} ({SECRET})") } else { line }
+}
+
+/// A text in short, as it is shown where there is no other to compare it with.
+pub(super) fn shortened(text: &str) -> String {
+    let text = public(text);
+    // Either may be the one that is reached first.
+    let by_words = text.split_inclusive(char::is_whitespace).take(WORDS).map(str::len).sum();
+    let by_characters = text.char_indices().nth(CHARACTERS).map_or(text.len(), |(place, _)| place);
+    let end = by_characters.min(by_words);
+    if end == text.len() {
+        marked(&text)
+    } else {
+        format!("{}… ({} bytes)", marked(&text[..end]), text.len())
+    }
+}
+
+/// How the ends of lines differ, where nothing else does. Line by line, that would be said of each.
+fn line_ends(old: &str, new: &str) -> Option<String> {
+    if !(old.contains("\r\n") || new.contains("\r\n"))
+        || old.replace("\r\n", "\n") != new.replace("\r\n", "\n")
+    {
+        return None;
+    }
+    let ends = |text: &str| {
+        let with_return = text.matches("\r\n").count();
+        match text.matches('\n').count() - with_return {
+            _ if with_return == 0 => "LF",
+            0 => "CRLF",
+            _ => "CRLF and LF",
+        }
+    };
+    let (before, now) = (ends(old), ends(new));
+    (before != now).then(|| format!("line ends {before} -> {now}"))
+}
+
+fn line_of(mut pieces: Pieces, palette: Palette) -> String {
+    let left_out = pieces.cut(PLACES);
+    let last = pieces.0.len().saturating_sub(1);
     let mut line = String::new();
-    let mut rest = pieces.iter().enumerate().peekable();
+    let mut rest = pieces.0.iter().enumerate().peekable();
     while let Some((place, (tag, piece))) = rest.next() {
         match tag {
             ChangeTag::Equal => line.push_str(&around(piece, place == 0, place == last)),
@@ -46,122 +101,32 @@ pub(super) fn word_by_word(old: &str, new: &str, palette: Palette) -> String {
     line
 }
 
-/// Words of a list, told from each other: one that holds blanks, or nothing, is quoted as in a shell.
-pub(super) fn listed(words: &[String]) -> String {
-    let quoted = words.iter().map(|word| {
-        if word.is_empty() || word.contains(|c: char| c.is_whitespace() || c == '\'') {
-            format!("'{}'", word.replace('\'', "'\\''"))
-        } else {
-            word.clone()
-        }
-    });
-    quoted.collect::<Vec<_>>().join(" ")
-}
-
-/// A text in short, as it is shown where there is no other to compare it with.
-pub(super) fn shortened(text: &str) -> String {
-    let words: Vec<&str> = text.split_inclusive(char::is_whitespace).take(WORDS + 1).collect();
-    if words.len() <= WORDS && text.len() <= 2000 {
-        return visible(text);
-    }
-    let kept: String = words[..words.len().min(WORDS)].concat().chars().take(2000).collect();
-    format!("{}… ({} bytes)", visible(&kept), text.len())
-}
-
-/// What is the same, what went and what came, in order.
-fn pieces(old: &str, new: &str) -> Vec<(ChangeTag, String)> {
-    let (head, tail) = common_words(old, new);
-    let (before, now) = (&old[head..old.len() - tail], &new[head..new.len() - tail]);
-    let mut pieces: Vec<(ChangeTag, String)> = Vec::new();
-    let mut add = |tag: ChangeTag, text: &str| match pieces.last_mut() {
-        _ if text.is_empty() => {}
-        Some((last, piece)) if *last == tag => piece.push_str(text),
-        _ => pieces.push((tag, text.to_owned())),
-    };
-    add(ChangeTag::Equal, &old[..head]);
-    if before.len() > LONGEST || now.len() > LONGEST {
-        add(ChangeTag::Delete, before);
-        add(ChangeTag::Insert, now);
-    } else {
-        for change in TextDiff::from_words(before, now).iter_all_changes() {
-            add(change.tag(), change.value());
-        }
-    }
-    add(ChangeTag::Equal, &old[old.len() - tail..]);
-    pieces
-}
-
-/// Keeps the first few changed places. How many more there are.
-fn cut(pieces: &mut Vec<(ChangeTag, String)>) -> usize {
-    let (mut places, mut is_inside, mut end) = (0, false, pieces.len());
-    for (position, (tag, _)) in pieces.iter().enumerate() {
-        let is_changed = *tag != ChangeTag::Equal;
-        if is_changed && !is_inside {
-            places += 1;
-            if places == PLACES + 1 {
-                end = position;
-            }
-        }
-        is_inside = is_changed;
-    }
-    pieces.truncate(end);
-    places.saturating_sub(PLACES)
-}
-
 /// A place that has changed. Of long words, what both have at their ends is left out but for a little.
 fn changed(old: &str, new: &str, palette: Palette) -> String {
     let (head, tail) = if old.len().max(new.len()) > LONG_WORD { common_ends(old, new) } else { (0, 0) };
     let mut text = String::new();
     let start = &old[..head];
     match start.char_indices().rev().nth(NEAR) {
-        Some((place, c)) => text.push_str(&format!("…{}", visible(&start[place + c.len_utf8()..]))),
-        None => text.push_str(&visible(start)),
+        Some((place, c)) => text.push_str(&format!("…{}", plain(&start[place + c.len_utf8()..]))),
+        None => text.push_str(&plain(start)),
     }
     let (before, now) = (&old[head..old.len() - tail], &new[head..new.len() - tail]);
+    let (shown_before, shown_now) = (shortened(before), shortened(now));
     if !before.is_empty() {
-        text.push_str(&palette.bad(format!("[-{}-]", shortened(before))));
+        text.push_str(&palette.bad(format!("[-{shown_before}-]")));
     }
     if !now.is_empty() {
-        text.push_str(&palette.good(format!("{{+{}+}}", shortened(now))));
+        text.push_str(&palette.good(format!("{{+{shown_now}+}}")));
+    }
+    if shown_before == shown_now {
+        text.push_str(&format!(" ({ALIKE})"));
     }
     let end = &old[old.len() - tail..];
     match end.char_indices().nth(NEAR) {
-        Some((place, _)) => text.push_str(&format!("{}…", visible(&end[..place]))),
-        None => text.push_str(&visible(end)),
+        Some((place, _)) => text.push_str(&format!("{}…", plain(&end[..place]))),
+        None => text.push_str(&plain(end)),
     }
     text
-}
-
-/// How many bytes two texts have in common at the beginning and then at the end, in whole characters.
-fn common_ends(old: &str, new: &str) -> (usize, usize) {
-    let same = |(one, other): &(u8, u8)| one == other;
-    let mut head = old.bytes().zip(new.bytes()).take_while(same).count();
-    while !old.is_char_boundary(head) {
-        head -= 1;
-    }
-    let rest = old[head..].bytes().rev().zip(new[head..].bytes().rev());
-    let mut tail = rest.take_while(same).count();
-    while !old.is_char_boundary(old.len() - tail) {
-        tail -= 1;
-    }
-    (head, tail)
-}
-
-/// The same in whole words.
-fn common_words(old: &str, new: &str) -> (usize, usize) {
-    let (mut head, mut tail) = common_ends(old, new);
-    let is_blank = |c: char| c.is_whitespace();
-    let ends = |text: &str| text.is_empty() || text.ends_with(is_blank);
-    let begins = |text: &str| text.is_empty() || text.starts_with(is_blank);
-    if !(ends(&old[..head]) || begins(&old[head..]) && begins(&new[head..])) {
-        head =
-            old[..head].char_indices().rev().find(|(_, c)| is_blank(*c)).map_or(0, |(p, c)| p + c.len_utf8());
-    }
-    let end = old.len() - tail;
-    if !(begins(&old[end..]) || ends(&old[head..end]) && ends(&new[head..new.len() - tail])) {
-        tail = old[end..].find(is_blank).map_or(0, |place| tail - place);
-    }
-    (head, tail)
 }
 
 /// The words of what is the same that stand next to a change.
@@ -169,33 +134,34 @@ fn around(piece: &str, is_first: bool, is_last: bool) -> String {
     let words: Vec<&str> = piece.split_whitespace().collect();
     let (before, after) = (if is_first { 0 } else { AROUND }, if is_last { 0 } else { AROUND });
     if words.len() <= before + after + 1 {
-        return visible(piece);
+        return match (is_first, is_last) {
+            (true, _) => ending(piece),
+            (false, true) => beginning(piece),
+            (false, false) if piece.len() <= LONG_WORD => plain(piece),
+            (false, false) => {
+                let middle =
+                    piece.char_indices().nth(piece.chars().count() / 2).map_or(0, |(place, _)| place);
+                let (one, other) = piece.split_at(middle);
+                format!("{}{}", beginning(one), ending(other)).replace("……", "…")
+            }
+        };
     }
     // What stands between words may be anything; here it is a space, except where it touches the change.
     let edge = |text: &str| if text.is_empty() { "" } else { " " };
     let (begins, ends) = (piece.len() - piece.trim_start().len(), piece.trim_end().len());
-    let joined = |words: &[&str]| visible(&words.join(" "));
     let mut text = String::new();
     if !is_first {
-        text.push_str(&format!("{}{} ", edge(&piece[..begins]), joined(&words[..before])));
+        text.push_str(&format!("{}{} ", edge(&piece[..begins]), beginning(&words[..before].join(" "))));
     }
     text.push('…');
     if !is_last {
-        text.push_str(&format!(" {}{}", joined(&words[words.len() - after..]), edge(&piece[ends..])));
+        text.push_str(&format!(
+            " {}{}",
+            ending(&words[words.len() - after..].join(" ")),
+            edge(&piece[ends..])
+        ));
     }
     text
-}
-
-/// On one line, and with nothing in it that a terminal would take for a command.
-fn visible(text: &str) -> String {
-    let text = text.replace('\n', "⏎");
-    let (begins, ends) = (text.len() - text.trim_start().len(), text.trim_end().len());
-    if begins >= ends {
-        return text.chars().map(|_| ' ').collect();
-    }
-    // A space next to a change belongs to it.
-    let blank = |space: &str| if space.is_empty() { "" } else { " " };
-    format!("{}{}{}", blank(&text[..begins]), Printable(&text[begins..ends]), blank(&text[ends..]))
 }
 
 #[cfg(test)]
@@ -204,7 +170,7 @@ mod tests {
     use crate::ui::{ColorMode, Printer};
 
     fn words(old: &str, new: &str) -> String {
-        word_by_word(old, new, Printer::new(ColorMode::Never).out())
+        word_by_word(old, new, &Patience::ample(), Printer::new(ColorMode::Never).out())
     }
 
     #[test]
@@ -248,10 +214,74 @@ mod tests {
         assert!(line.len() < 1000, "{line}");
     }
 
+    fn items(old: &[&str], new: &[&str]) -> String {
+        let list = |items: &[&str]| items.iter().map(ToString::to_string).collect::<Vec<_>>();
+        item_by_item(&list(old), &list(new), &Patience::default(), Printer::new(ColorMode::Never).out())
+    }
+
     #[test]
-    fn arguments_that_are_split_otherwise_differ() {
-        let list = |words: &[&str]| listed(&words.iter().map(ToString::to_string).collect::<Vec<_>>());
-        assert_eq!(list(&["-e", "a b", "", "it's"]), "-e 'a b' '' 'it'\\''s'");
-        assert_eq!(words(&list(&["a b"]), &list(&["a", "b"])), "[-'a-]{+a+} [-b'-]{+b+}");
+    fn arguments_are_compared_one_by_one() {
+        assert_eq!(items(&["-c", "a b"], &["-c", "a", "b"]), "-c [-'a b'-]{+a b+}");
+        assert_eq!(items(&["-e"], &["-e", "it's", ""]), "-e{+ 'it'\\''s' ''+}");
+        assert_eq!(items(&["x", "-e"], &["-e"]), "[-x-] -e");
+        assert_eq!(
+            items(&["-c", "make all -j4 it"], &["-c", "make all -j8 it"]),
+            "-c 'make all [--j4-]{+-j8+} it'"
+        );
+        assert_eq!(items(&["https://me:one@h"], &["https://me:two@h"]), format!("https://…@h ({SECRET})"));
+    }
+
+    #[test]
+    fn what_one_does_not_see_is_shown_where_it_differs() {
+        for (old, new, expected) in [
+            ("a b\r\nc d\r\n", "a b\nc d\n", "line ends CRLF -> LF"),
+            ("a b\nc\n", "a b\r\nc\n", "line ends LF -> CRLF and LF"),
+            ("all:\n\tmake", "all:\n make", "all:⏎[-⇥-]{+·+}make"),
+            ("a\tb", "a b", "a[-⇥-]{+·+}b"),
+            ("a b", "a  b", "a {+·+}b"),
+            ("a b", "a b\n", "a b{+⏎+}"),
+            ("a  \nb", "a\nb", "a[-··-]⏎b"),
+            ("a⇥b", "a\tb", "[-a⇥b-]{+a⇥b+} (differs in characters that are written alike)"),
+            ("https://h/?id=aaa", "https://h/?id=bbb", "[-https://h/?id=aaa-]{+https://h/?id=bbb+}"),
+            ("x https://me:one@h y", "x https://me:two@h y", &format!("x https://…@h y ({SECRET})")),
+            ("https://me:one@h y", "https://me:two@h z", "https://…@h [-y-]{+z+}"),
+            ("\u{1b}[31m", "\u{202e}", "[-\\u{1b}[31m-]{+\\u{202e}+}"),
+        ] {
+            assert_eq!(words(old, new), expected);
+        }
+    }
+
+    #[test]
+    fn of_long_texts_each_changed_place_is_found() {
+        // Lines in an order that is none, and one line of as many words.
+        let number = |place: usize| place * 7919 % 104_729;
+        for end in ['\n', ' '] {
+            let text = |words: [&str; 2]| {
+                let one = |place: usize| match place {
+                    1000 => format!("{}{end}", words[0]),
+                    149_000 => format!("{}{end}", words[1]),
+                    place => format!("word {}{end}", number(place)),
+                };
+                (0..150_000).map(one).collect::<String>()
+            };
+            let (old, new) = (text(["one", "two"]), text(["1", "2"]));
+            assert!(old.len() > 1_500_000);
+            let began = std::time::Instant::now();
+            let line = words(&old, &new);
+            assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+            assert!(line.contains("[-one-]{+1+}") && line.contains("[-two-]{+2+}"), "{line}");
+            assert!(line.len() < 300, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_shortened_by_its_words_or_its_characters() {
+        let some = |word: &str, number: usize| vec![word; number].join(" ");
+        assert_eq!(shortened(&some("longwordnumber", 50)), some("longwordnumber", 50));
+        assert_eq!(shortened(&some("a", 100)), format!("{} … (199 bytes)", some("a", WORDS)));
+        assert_eq!(shortened(&"é".repeat(3000)), format!("{}… (6000 bytes)", "é".repeat(CHARACTERS)));
+        // What is the same is of no length either.
+        let long = "x".repeat(100_000);
+        assert!(words(&format!("{long} a b {long}"), &format!("{long} c b {long}")).len() < 3000);
     }
 }

@@ -102,7 +102,8 @@ fn write_damaged(text: &mut String, report: &GraphReport, palette: Palette) -> s
         return Ok(());
     }
     let number = count(report.damaged.len(), ".drv file");
-    writeln!(text, "\n{}", palette.bad(format!("{number} cannot be used, and what they need is not known")))?;
+    let needed = if report.damaged.len() == 1 { "it needs" } else { "they need" };
+    writeln!(text, "\n{}", palette.bad(format!("{number} cannot be used, and what {needed} is not known")))?;
     for damaged in report.damaged.iter().take(ROOTS) {
         writeln!(text, "  {}", damaged.error)?;
     }
@@ -156,11 +157,8 @@ fn write_critical_path(
 ) -> std::fmt::Result {
     let built = report.graph.indices().filter(|index| report.graph.unit_weight(*index) > 0.0).count();
     let steps = path.steps.iter().filter(|step| step.weight > 0.0).count();
-    writeln!(
-        text,
-        "{} have to be built one after the other, of {built} in all",
-        palette.strong(count(steps, "derivation"))
-    )?;
+    let how = if steps == 1 { "has to be built" } else { "have to be built one after the other" };
+    writeln!(text, "{} {how}, of {built} in all", palette.strong(count(steps, "derivation")))?;
     for (number, step) in path.steps.iter().enumerate() {
         writeln!(text, "  {:>6}  {}", number + 1, report.drv(step.derivation))?;
     }

@@ -17,8 +17,8 @@ pub(crate) fn instantiate(store: &Store, count: usize, width: usize) -> String {
 }
 
 /// The same with a derivation that all others need, which has this text.
-pub(crate) fn instantiate_above(store: &Store, root: &str, count: usize, width: usize) -> String {
-    instantiate_with(store, count, width, &["--argstr", "root", root])
+pub(crate) fn instantiate_above(store: &Store, seed: &str, count: usize, width: usize) -> String {
+    instantiate_with(store, count, width, &["--argstr", "seed", seed])
 }
 
 fn instantiate_with(store: &Store, count: usize, width: usize, more: &[&str]) -> String {
