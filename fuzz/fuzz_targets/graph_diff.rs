@@ -557,6 +557,7 @@ fn described(
         Node { drv: dir.render_path(&view.path()), name: view.name().to_owned() }
     };
     let side = |made: &Made| SideReport {
+        revision: None,
         installable: String::new(),
         drvs: made.roots.iter().map(|root| node(made, *root).drv).collect(),
         derivations: made.graph.len(),
