@@ -1,6 +1,5 @@
 //! One HTTP request, with limits, retries and credentials.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,8 +12,11 @@ use tokio::sync::watch;
 use url::Url;
 
 use super::failure::{HttpError, connection_error, with_attempts, words};
+use super::lanes::Lanes;
 use super::netrc::Login;
-use super::retry::{is_transient, retry_after};
+use super::pace::{Pace, Turn};
+use super::retry::{is_overload, is_transient, retry_after};
+use super::roots::{Roots, TlsRoots};
 use super::{Netrc, Retry, UploadBody, is_loopback, may_carry_credentials, redacted};
 use crate::text::Printable;
 
@@ -24,23 +26,12 @@ const ERROR_BODY: usize = 4096;
 /// How many stall limits the whole body of an answer may take.
 const PATIENCE: u32 = 4;
 
+/// How often a request is sent again that the server has refused without looking at it: because the connection came to its
+/// end, or because there was too much to do while others were answered. That is no failure, and still has to end.
+const REFUSALS: u32 = 20;
+
 /// Is told how many bytes more a connection took.
 pub type Sent<'a> = &'a (dyn Fn(u64) + Send + Sync);
-
-/// Where the certificates come from that TLS trusts.
-#[derive(Clone, Debug, Default)]
-pub enum TlsRoots {
-    /// The system's store, and the bundled Mozilla roots for machines without one.
-    #[default]
-    System,
-    /// Exactly the certificates of this PEM file, as `NIX_SSL_CERT_FILE` asks.
-    File {
-        /// The file.
-        file: PathBuf,
-        /// Who named it, for errors.
-        named_by: &'static str,
-    },
-}
 
 /// What a client needs to know, gathered by whoever reads configuration.
 #[derive(Clone, Debug)]
@@ -116,10 +107,41 @@ pub fn words_of_server(reply: &Reply) -> String {
 }
 
 /// Sends requests to one server.
-#[derive(Clone, Debug)]
+///
+/// Questions (GET and HEAD) may be asked by the thousand at once: as many of them are under way as the server answers well,
+/// over as many connections as that takes.
+#[derive(Debug)]
 pub struct HttpClient {
-    client: reqwest::Client,
+    lanes: Lanes,
+    pace: Pace,
+    answered: Answered,
     settings: Arc<HttpSettings>,
+}
+
+/// What came of sending a request once.
+struct Attempt {
+    reply: Reply,
+    /// How long the server wants to be left alone.
+    asked_for: Option<Duration>,
+}
+
+/// How many questions were answered, by what was asked.
+#[derive(Debug, Default)]
+struct Answered {
+    gets: AtomicU64,
+    heads: AtomicU64,
+}
+
+impl Answered {
+    fn by(&self, method: &Method) -> u64 {
+        if *method == Method::HEAD { &self.heads } else { &self.gets }.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, method: &Method, outcome: &Result<Attempt, HttpError>) {
+        if matches!(outcome, Ok(Attempt { reply, .. }) if !is_transient(reply.status)) {
+            if *method == Method::HEAD { &self.heads } else { &self.gets }.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl HttpClient {
@@ -136,28 +158,25 @@ impl HttpClient {
         // Fails only when a provider is installed already, which is just as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let setup = |error: reqwest::Error| HttpError::Setup(words(&error));
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("cache-helper/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(settings.connect_timeout)
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(64);
-        let builder = match (&settings.roots, url.scheme()) {
-            (TlsRoots::File { file, named_by }, "https") => {
-                builder.tls_certs_only(certificates(file, named_by)?)
-            }
-            (TlsRoots::System, "https") => {
-                let bundled: Result<Vec<_>, _> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-                    .iter()
-                    .map(|der| reqwest::Certificate::from_der(der))
-                    .collect();
-                builder.tls_certs_merge(bundled.map_err(setup)?)
-            }
-            _ => builder.tls_certs_only([]),
-        };
+        let roots = Roots::load(url, &settings.roots)?;
+        let connect_timeout = settings.connect_timeout;
         // What stays on this machine needs no proxy, and must not meet one: the login would travel to it in clear.
-        let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
-        let builder = builder.redirect(reqwest::redirect::Policy::custom(follow));
-        Ok(Self { client: builder.build().map_err(setup)?, settings })
+        let takes_proxies = !is_loopback(url);
+        let make = move || {
+            let builder = reqwest::Client::builder()
+                .user_agent(concat!("cache-helper/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(connect_timeout)
+                .tcp_nodelay(true)
+                .pool_max_idle_per_host(Lanes::REQUESTS)
+                // Here, where it is known what counts as a failure.
+                .retry(reqwest::retry::never())
+                .redirect(reqwest::redirect::Policy::custom(follow));
+            let builder = roots.trusted_by(builder);
+            if takes_proxies { builder } else { builder.no_proxy() }.build()
+        };
+        let lanes = Lanes::new(make).map_err(setup)?;
+        let pace = Pace::new(Lanes::REQUESTS, settings.retry.longest_wait);
+        Ok(Self { lanes, pace, answered: Answered::default(), settings })
     }
 
     /// Reads an object of at most `limit` bytes.
@@ -194,20 +213,44 @@ impl HttpClient {
         body: Option<(&UploadBody, Sent<'_>)>,
         limit: usize,
     ) -> Result<Reply, HttpError> {
-        let mut attempt = 1;
+        let (mut attempt, mut refusals) = (1, 0);
         loop {
+            // Uploads have their own limits.
+            let turn = if body.is_none() { Some(self.pace.turn().await) } else { None };
+            let answered_before = self.answered.by(&method);
             let began = Instant::now();
             let outcome = self.attempt(&method, url, body, limit).await;
             log(&method, url, &outcome, began.elapsed());
+            // What is said to every question of a kind is no sign of too much to do.
+            let others_are_answered = self.answered.by(&method) > answered_before;
+            let is_refused = match &outcome {
+                Err(HttpError::Refused { .. }) => true,
+                Ok(Attempt { reply, .. }) => others_are_answered && is_overload(reply.status),
+                Err(_) => false,
+            };
+            if let Some(turn) = turn {
+                note(turn, &outcome, others_are_answered);
+                self.answered.note(&method, &outcome);
+            }
+            if is_refused && refusals < REFUSALS && !*self.settings.interrupted.borrow() {
+                refusals += 1;
+                continue;
+            }
             let wait = match &outcome {
-                Ok((reply, asked_for)) if is_transient(reply.status) => {
+                Ok(Attempt { reply, asked_for }) if is_transient(reply.status) => {
                     self.settings.retry.wait(attempt, *asked_for)
                 }
-                Err(HttpError::Connection { .. }) => self.settings.retry.wait(attempt, None),
+                Err(HttpError::Connection { .. } | HttpError::Refused { .. }) => {
+                    self.settings.retry.wait(attempt, None)
+                }
+                // Questions come by the thousand, and the next one would wait as long for nothing.
+                Err(HttpError::NoConnection { .. }) if body.is_some() => {
+                    self.settings.retry.wait(attempt, None)
+                }
                 Ok(_) | Err(_) => None,
             };
-            let ended = |outcome: Result<(Reply, _), _>| match outcome {
-                Ok((reply, _)) => Ok(reply),
+            let ended = |outcome: Result<Attempt, _>| match outcome {
+                Ok(attempt) => Ok(attempt.reply),
                 Err(error) => Err(with_attempts(error, attempt)),
             };
             let Some(wait) = wait else { return ended(outcome) };
@@ -226,8 +269,9 @@ impl HttpClient {
         url: &Url,
         body: Option<(&UploadBody, Sent<'_>)>,
         limit: usize,
-    ) -> Result<(Reply, Option<Duration>), HttpError> {
-        let mut request = self.client.request(method.clone(), url.clone());
+    ) -> Result<Attempt, HttpError> {
+        let place = self.lanes.place();
+        let mut request = place.client().request(method.clone(), url.clone());
         let credentials = self.credentials(url);
         if let Some(credentials) = &credentials {
             request = request.header(AUTHORIZATION, credentials.header.clone());
@@ -239,6 +283,7 @@ impl HttpClient {
         }
         let watched = self.watch(request.send(), &counter, body.map(|(_, sent)| sent));
         let mut response = watched.await?;
+        self.pace.limit_to(self.lanes.note(response.version()));
         let asked_for = response
             .headers()
             .get(RETRY_AFTER)
@@ -258,7 +303,7 @@ impl HttpClient {
             Some(credentials) if !is_success => credentials.removed_from(body),
             _ => body,
         };
-        Ok((Reply { status, length, body }, asked_for))
+        Ok(Attempt { reply: Reply { status, length, body }, asked_for })
     }
 
     /// Waits for a response for as long as the counter moves; nothing moving for the stall limit is an error.
@@ -285,7 +330,7 @@ impl HttpClient {
             }
             match outcome {
                 Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => return Err(connection_error(&error)),
+                Ok(Err(error)) => return Err(connection_error(&error, self.settings.connect_timeout)),
                 Err(_) if last_move.elapsed() >= self.settings.stall_timeout => {
                     return Err(HttpError::Stalled { limit: self.settings.stall_timeout });
                 }
@@ -309,7 +354,7 @@ impl HttpClient {
                 Ok(Ok(None)) => return Ok(body.freeze()),
                 // An error's words are a courtesy: what came of them is enough.
                 Ok(Err(_)) | Err(_) if !whole => return Ok(body.freeze()),
-                Ok(Err(error)) => return Err(connection_error(&error)),
+                Ok(Err(error)) => return Err(connection_error(&error, self.settings.connect_timeout)),
                 Err(_) if left < stall => return Err(HttpError::TooSlow { limit: patience }),
                 Err(_) => return Err(HttpError::Stalled { limit: stall }),
             };
@@ -383,29 +428,36 @@ fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action 
     }
 }
 
-/// The certificates of a PEM file.
-fn certificates(file: &Path, named_by: &str) -> Result<Vec<reqwest::Certificate>, HttpError> {
-    let failed = |reason: String| {
-        HttpError::Setup(format!("the certificates that {named_by} names, {}: {reason}", file.display()))
-    };
-    let pem = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
-    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(words(&error)))?;
-    if found.is_empty() { Err(failed("there is none in it".to_owned())) } else { Ok(found) }
+/// Tells the pace what came of a turn.
+fn note(turn: Turn<'_>, outcome: &Result<Attempt, HttpError>, others_are_answered: bool) {
+    match outcome {
+        Ok(Attempt { reply, asked_for }) if is_overload(reply.status) => {
+            if others_are_answered || asked_for.is_some() {
+                turn.refused(*asked_for);
+            } else {
+                turn.failed();
+            }
+        }
+        Err(
+            HttpError::Connection { .. }
+            | HttpError::NoConnection { .. }
+            | HttpError::Stalled { .. }
+            | HttpError::TooSlow { .. },
+        ) => turn.failed(),
+        // The connection came to its end, not the server to its limit.
+        Err(HttpError::Refused { .. }) => drop(turn),
+        Ok(_) | Err(_) => turn.answered(),
+    }
 }
 
 /// One line for each request that was sent.
-fn log(
-    method: &Method,
-    url: &Url,
-    outcome: &Result<(Reply, Option<Duration>), HttpError>,
-    elapsed: Duration,
-) {
+fn log(method: &Method, url: &Url, outcome: &Result<Attempt, HttpError>, elapsed: Duration) {
     if !tracing::enabled!(tracing::Level::TRACE) {
         return;
     }
     let (url, seconds) = (redacted(url), elapsed.as_secs_f64());
     match outcome {
-        Ok((reply, _)) => tracing::trace!("{method} {url}: {} in {seconds:.3} s", reply.status),
+        Ok(Attempt { reply, .. }) => tracing::trace!("{method} {url}: {} in {seconds:.3} s", reply.status),
         Err(error) => tracing::trace!("{method} {url}: {error} in {seconds:.3} s"),
     }
 }

@@ -19,6 +19,20 @@ pub enum HttpError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// Nobody took the connection.
+    #[error("no connection within {} s", .limit.as_secs())]
+    NoConnection {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The connection came to its end before the server looked at the request (nginx closes one after 1,000 requests).
+    #[error("{reason} (after {attempts} attempts)")]
+    Refused {
+        /// What went wrong last.
+        reason: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
     /// TLS failed: a certificate that is not trusted, or a server that does not speak it.
     #[error("TLS: {0}")]
     Tls(String),
@@ -46,30 +60,50 @@ pub enum HttpError {
 pub(super) fn with_attempts(error: HttpError, attempts: u32) -> HttpError {
     match error {
         HttpError::Connection { reason, .. } => HttpError::Connection { reason, attempts },
+        HttpError::Refused { reason, .. } => HttpError::Refused { reason, attempts },
         other => other,
     }
 }
 
-pub(super) fn connection_error(error: &reqwest::Error) -> HttpError {
+pub(super) fn connection_error(error: &reqwest::Error, connect_timeout: Duration) -> HttpError {
     if is_tls(error) {
         return HttpError::Tls(words(error));
     }
-    HttpError::Connection { reason: words(error), attempts: 1 }
+    if error.is_timeout() {
+        return HttpError::NoConnection { limit: connect_timeout };
+    }
+    let reason = words(error);
+    if is_refused(error) {
+        HttpError::Refused { reason, attempts: 1 }
+    } else {
+        HttpError::Connection { reason, attempts: 1 }
+    }
+}
+
+/// Whether a server is known not to have looked at a request (RFC 9113 §8.7): it closes the connection in an orderly way, or
+/// takes no more streams.
+fn is_refused(error: &reqwest::Error) -> bool {
+    causes(error).filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
+        let reason = error.reason();
+        error.is_remote()
+            && ((error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
+                || (error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM)))
+    })
+}
+
+/// An error and everything behind it.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
 }
 
 /// Whether TLS is what failed, which trying again does not change.
 fn is_tls(error: &reqwest::Error) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
+    causes(error).any(|error| {
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>()
+        error.is::<rustls::Error>()
             || wrapped.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
-        {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+    })
 }
 
 /// The innermost words of an error: reqwest's outer ones repeat the URL, which may hold secrets.

@@ -5,14 +5,18 @@
 
 mod client;
 mod failure;
+mod lanes;
 mod netrc;
+mod pace;
 mod retry;
+mod roots;
 mod upload;
 
-pub use client::{HttpClient, HttpSettings, Reply, Sent, TlsRoots, words_of_server};
+pub use client::{HttpClient, HttpSettings, Reply, Sent, words_of_server};
 pub use failure::HttpError;
 pub use netrc::{Login, Netrc};
 pub use retry::Retry;
+pub use roots::TlsRoots;
 pub use upload::UploadBody;
 
 use url::{Host, Url};

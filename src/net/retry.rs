@@ -42,6 +42,11 @@ pub(super) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504 | 520..=524)
 }
 
+/// Whether a status says that the server has too much to do, for now and for everybody.
+pub(super) fn is_overload(status: u16) -> bool {
+    matches!(status, 429 | 503)
+}
+
 /// Reads a `Retry-After` header: seconds, or an HTTP date (RFC 9110 §10.2.3).
 pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
