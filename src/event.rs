@@ -23,9 +23,16 @@ pub enum Event {
     },
     /// A cache is being asked what it holds.
     LookupStarted {
+        /// The cache, or several of them.
+        cache: String,
+        /// How many paths will be asked for, as far as is known.
+        paths: usize,
+    },
+    /// More will be asked than was known at first.
+    LookupGrew {
         /// The cache.
         cache: String,
-        /// How many paths will be asked for.
+        /// How many paths more.
         paths: usize,
     },
     /// An answer came.

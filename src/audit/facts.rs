@@ -74,6 +74,8 @@ impl View {
 }
 
 /// A path that an audit has met.
+///
+/// It means something to the walk that gave it, and to the facts that come of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PathId(u32);
 
@@ -215,6 +217,11 @@ impl<'a> Facts<'a> {
     /// Whether a path need not be fetched.
     pub fn is_valid(&self, id: PathId) -> bool {
         self.valid[id.position()]
+    }
+
+    /// Whether the audit wants to know what the caches say of a path that something needs.
+    pub(super) fn may_be_fetched(&self, id: PathId) -> bool {
+        !self.is_valid(id) || self.view.scope == Scope::Runtime
     }
 
     /// The usable offers of a path with the caches that make them, first asked first.

@@ -12,6 +12,7 @@ mod answer;
 mod chance;
 mod facts;
 mod fetching;
+mod guesses;
 mod holding;
 mod need;
 mod prediction;

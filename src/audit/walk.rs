@@ -1,9 +1,12 @@
 //! Which paths to ask about next, from the targets down.
 
+use std::collections::VecDeque;
+
 use nix_derivation::StorePath;
 
 use super::CacheAnswer;
 use super::facts::{Facts, PathId, Scope, View};
+use super::guesses::{Guess, Guesses};
 use crate::graph::{BuildGraph, DerivationIndex};
 
 /// An audit that is still asking.
@@ -12,20 +15,30 @@ use crate::graph::{BuildGraph, DerivationIndex};
 /// have to be built, the outputs that the build needs. Nothing below a sound offer is asked beyond its references. That is
 /// how Nix goes, and a little more: where Nix stops at the first cache, all are asked, because the verdict is about all.
 ///
-/// Take [`Walk::wants`], hand every path to [`Walk::answer`], and repeat until nothing is wanted.
+/// A walk that only asked what it knows to want would wait for the caches once for every level of the graph. So it also
+/// guesses what it will want: see [`Guesses`].
+///
+/// Ask all caches about every path that [`Walk::ask_next`] gives, hand the answers to [`Walk::answer`] as they come, and go on
+/// until [`Walk::is_done`].
 #[derive(Debug)]
 pub struct Walk<'a> {
     facts: Facts<'a>,
     notes: Vec<Notes>,
     /// Derivations whose inputs are wanted.
     opened: Vec<bool>,
-    wants: Vec<PathId>,
+    /// Wanted paths that nobody was asked about.
+    wants: VecDeque<PathId>,
+    guesses: Guesses,
+    /// What was guessed, answered, and then wanted: yet to be gone through.
+    ready: Vec<(PathId, Vec<CacheAnswer>)>,
+    /// How many wanted paths are not answered.
+    unanswered: usize,
 }
 
 /// What the walk remembers of a path.
 #[derive(Clone, Debug, Default)]
 struct Notes {
-    is_asked: bool,
+    is_wanted: bool,
     /// Whether Nix may find that it cannot be fetched.
     is_doubtful: bool,
     /// Paths of which some offer refers to this one.
@@ -39,13 +52,16 @@ impl<'a> Walk<'a> {
             facts: Facts::new(graph, view),
             notes: Vec::new(),
             opened: vec![false; graph.len()],
-            wants: Vec::new(),
+            wants: VecDeque::new(),
+            guesses: Guesses::new(graph),
+            ready: Vec::new(),
+            unanswered: 0,
         };
         for (index, outputs) in &view.targets {
             for id in
                 outputs.iter().filter_map(|output| walk.facts.outputs(*index)[*output]).collect::<Vec<_>>()
             {
-                walk.ask(id);
+                walk.want(id);
             }
             let is_valid = outputs
                 .iter()
@@ -59,13 +75,13 @@ impl<'a> Walk<'a> {
             Scope::Runtime => {
                 for path in &view.runtime {
                     let id = walk.facts.id(path);
-                    walk.ask(id);
+                    walk.want(id);
                 }
             }
             Scope::Build => {
                 for index in graph.indices() {
                     for id in walk.facts.outputs(index).iter().flatten().copied().collect::<Vec<_>>() {
-                        walk.ask(id);
+                        walk.want(id);
                     }
                 }
             }
@@ -73,14 +89,36 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    /// The paths to ask every cache about now; empty when all is known.
-    pub fn wants(&mut self) -> Vec<StorePath> {
-        std::mem::take(&mut self.wants).into_iter().map(|id| self.facts.path(id).clone()).collect()
+    /// A path that every cache shall be asked about now, if there is any: what is wanted first, then what is guessed.
+    pub fn ask_next(&mut self) -> Option<PathId> {
+        self.wants.pop_front().or_else(|| self.guesses.make(&self.facts))
+    }
+
+    /// The path of an id.
+    pub fn path(&self, id: PathId) -> &StorePath {
+        self.facts.path(id)
+    }
+
+    /// Whether everything that is wanted is known. Guesses may still be open; nobody has to wait for them.
+    pub fn is_done(&self) -> bool {
+        self.unanswered == 0
     }
 
     /// Takes what each cache said about a path, in the order of [`View::caches`].
-    pub fn answer(&mut self, path: &StorePath, answers: Vec<CacheAnswer>) {
-        let id = self.facts.id(path);
+    pub fn answer(&mut self, id: PathId, answers: Vec<CacheAnswer>) {
+        if !self.note(id).is_wanted {
+            self.guesses.keep(id, answers);
+            return;
+        }
+        self.ready.push((id, answers));
+        while let Some((id, answers)) = self.ready.pop() {
+            self.unanswered -= 1;
+            self.go_on_from(id, answers);
+        }
+    }
+
+    /// Wants whatever the answers about a path make necessary.
+    fn go_on_from(&mut self, id: PathId, answers: Vec<CacheAnswer>) {
         self.facts.learn(id, answers);
         for cache in 0..self.facts.view.caches.len() {
             for reference in self.facts.references(id, cache).to_vec() {
@@ -114,17 +152,21 @@ impl<'a> Walk<'a> {
         &mut self.notes[id.position()]
     }
 
-    fn ask(&mut self, id: PathId) {
-        let notes = self.note(id);
-        if !notes.is_asked {
-            notes.is_asked = true;
-            self.wants.push(id);
+    fn want(&mut self, id: PathId) {
+        if std::mem::replace(&mut self.note(id).is_wanted, true) {
+            return;
+        }
+        self.unanswered += 1;
+        match self.guesses.confirm(&self.facts, id) {
+            Guess::None => self.wants.push_back(id),
+            Guess::Open => {}
+            Guess::Answered(answers) => self.ready.push((id, answers)),
         }
     }
 
     fn need(&mut self, id: PathId) {
-        if !self.facts.is_valid(id) || self.facts.view.scope == Scope::Runtime {
-            self.ask(id);
+        if self.facts.may_be_fetched(id) {
+            self.want(id);
         }
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tempfile::NamedTempFile;
+use tokio::sync::Semaphore;
 
 use super::staging::Staging;
 use super::{Answer, BinaryCache, CacheUrl, ObjectName, WriteError};
@@ -18,11 +19,15 @@ use crate::net::{Sent, UploadBody};
 /// Where objects are prepared, inside the cache so that a rename puts them in place.
 const STAGING: &str = ".cache-helper";
 
+/// How many questions a directory is asked at a time, each on a thread of its own.
+const READERS: usize = 16;
+
 /// A cache in a directory.
 #[derive(Debug)]
 pub struct FileCache {
     url: CacheUrl,
     directory: Arc<Directory>,
+    readers: Semaphore,
 }
 
 /// The directory itself, shared with the threads that touch it.
@@ -35,7 +40,15 @@ struct Directory {
 impl FileCache {
     /// The cache in `root`, which need not exist yet.
     pub fn new(url: CacheUrl, root: PathBuf) -> Self {
-        Self { url, directory: Arc::new(Directory { root, staging: OnceLock::new() }) }
+        let directory = Arc::new(Directory { root, staging: OnceLock::new() });
+        Self { url, directory, readers: Semaphore::new(READERS) }
+    }
+
+    /// Asks the directory something, in turn with others.
+    async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Directory) -> T + Send + 'static) -> T {
+        // Never closed, so that this cannot fail.
+        let _permit = self.readers.acquire().await.ok();
+        self.blocking(question).await
     }
 
     /// Runs `work` where blocking is allowed: a directory may be on a network.
@@ -129,12 +142,12 @@ impl BinaryCache for FileCache {
 
     fn get<'a>(&'a self, name: &'a ObjectName, limit: usize) -> BoxFuture<'a, Answer<Bytes>> {
         let name = name.clone();
-        self.blocking(move |directory| directory.read(&name, limit)).boxed()
+        self.ask(move |directory| directory.read(&name, limit)).boxed()
     }
 
     fn size<'a>(&'a self, name: &'a ObjectName) -> BoxFuture<'a, Answer<Option<u64>>> {
         let name = name.clone();
-        self.blocking(move |directory| directory.size(&name)).boxed()
+        self.ask(move |directory| directory.size(&name)).boxed()
     }
 
     fn put<'a>(

@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt as _;
 use nix_derivation::{StoreDir, StorePath};
 use nix_narinfo::NarInfo;
+use tokio::sync::watch;
 
-use super::narinfo::NarinfoProblem;
 use super::narinfo_syntax::Syntax;
 use super::{Answer, BinaryCache, Words, narinfo};
 use crate::event::{Event, Reporter};
 
-/// How many questions are open at a time.
-const WIDTH: usize = 64;
+/// How many questions are handed to a cache at a time. How many of them are under way is for the cache to say, which knows
+/// what it can take; the rest waits for its turn, and costs a few kilobytes each.
+pub const WIDTH: usize = 1024;
 
 /// After so many questions in a row that nobody answered, a cache is taken to be down.
 const GIVE_UP_AFTER: usize = 3;
@@ -20,36 +21,54 @@ const GIVE_UP_AFTER: usize = 3;
 /// Whether a cache is down, as far as was seen: one for each cache, for as long as it shall not be asked again.
 ///
 /// When three questions in a row (in the order in which they end) are not answered, the cache is down and stays so: every
-/// further question gets the same [`Answer::Unreachable`], so that a dead cache costs one wait and not one a path, however
-/// often it is turned to.
-#[derive(Debug, Default)]
-pub struct Breaker(Mutex<Unanswered>);
+/// question that is open or comes later gets the same [`Answer::Unreachable`], so that a dead cache costs one wait and not
+/// one a path, however often it is turned to.
+#[derive(Debug)]
+pub struct Breaker {
+    unanswered: Mutex<usize>,
+    down: watch::Sender<Option<Words>>,
+}
 
-/// The questions that nobody answered, since the last one that somebody did.
-#[derive(Debug, Default)]
-struct Unanswered {
-    count: usize,
-    last: Option<Words>,
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { unanswered: Mutex::new(0), down: watch::Sender::new(None) }
+    }
 }
 
 impl Breaker {
     /// What the cache said last, if it is down.
     pub fn down(&self) -> Option<Words> {
-        let unanswered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        unanswered.last.clone().filter(|_| unanswered.count >= GIVE_UP_AFTER)
+        self.down.borrow().clone()
+    }
+
+    /// Asks the cache, unless it is down or goes down meanwhile.
+    pub async fn ask<T>(&self, question: impl Future<Output = Answer<T>>) -> Answer<T> {
+        let mut down = self.down.subscribe();
+        tokio::select! {
+            // Whoever found it down before keeps being right.
+            biased;
+            Ok(words) = down.wait_for(Option::is_some) => {
+                Answer::Unreachable(words.clone().unwrap_or_else(|| "it is down".to_owned().into()))
+            }
+            answer = question => {
+                self.note(&answer);
+                answer
+            }
+        }
     }
 
     /// Takes note of an answer.
     fn note<T>(&self, answer: &Answer<T>) {
-        let mut unanswered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
             Answer::Unreachable(words) => {
-                unanswered.count += 1;
-                unanswered.last = Some(words.clone());
+                *unanswered += 1;
+                if *unanswered >= GIVE_UP_AFTER {
+                    self.down
+                        .send_if_modified(|down| down.is_none() && down.replace(words.clone()).is_none());
+                }
             }
-            // Whoever found it down before keeps being right.
-            _ if unanswered.count >= GIVE_UP_AFTER => {}
-            _ => *unanswered = Unanswered::default(),
+            _ => *unanswered = 0,
         }
     }
 }
@@ -67,43 +86,15 @@ pub async fn narinfos<T>(
     reporter: &Reporter,
     mut keep: impl FnMut(NarInfo) -> T,
 ) -> Vec<Answer<T>> {
-    lookup(cache, breaker, store_dir, paths, Syntax::EVERY_NIX, reporter, |place, answer| {
-        narinfo::sound(paths[place], answer).map(&mut keep)
-    })
-    .await
-}
-
-/// Asks for each of `paths`, in any order; answers come in the order of `paths`, with what is wrong with a narinfo.
-///
-/// A cache that goes down is not asked for the rest: see [`Breaker`].
-pub async fn probe(
-    cache: &Arc<dyn BinaryCache>,
-    breaker: &Breaker,
-    store_dir: &StoreDir,
-    paths: &[&StorePath],
-    syntax: Syntax,
-    reporter: &Reporter,
-) -> Vec<Answer<Result<NarInfo, NarinfoProblem>>> {
-    lookup(cache, breaker, store_dir, paths, syntax, reporter, |_, answer| answer).await
-}
-
-async fn lookup<T>(
-    cache: &Arc<dyn BinaryCache>,
-    breaker: &Breaker,
-    store_dir: &StoreDir,
-    paths: &[&StorePath],
-    syntax: Syntax,
-    reporter: &Reporter,
-    mut keep: impl FnMut(usize, Answer<Result<NarInfo, NarinfoProblem>>) -> Answer<T>,
-) -> Vec<Answer<T>> {
     let url = cache.url().to_string();
     reporter.emit(Event::LookupStarted { cache: url.clone(), paths: paths.len() });
+    let syntax = Syntax::EVERY_NIX;
     let questions = paths.iter().map(|path| narinfo::probe(cache.as_ref(), store_dir, path, syntax));
     let mut held = 0;
     let answers = ask(breaker, questions, |place, answer| {
         reporter.emit(Event::LookupAnswered { cache: url.clone() });
         held += usize::from(matches!(answer, Answer::Present(Ok(_))));
-        keep(place, answer)
+        narinfo::sound(paths[place], answer).map(&mut keep)
     })
     .await;
     reporter.emit(Event::LookupFinished { cache: url, held });
@@ -120,16 +111,14 @@ pub async fn ask<U, T, Q: Future<Output = Answer<U>>>(
     mut keep: impl FnMut(usize, Answer<U>) -> Answer<T>,
 ) -> Vec<Answer<T>> {
     let mut answers: Vec<Option<Answer<T>>> = std::iter::repeat_with(|| None).take(questions.len()).collect();
-    let questions = questions.enumerate().map(|(place, question)| async move { (place, question.await) });
+    let questions =
+        questions.enumerate().map(|(place, question)| async move { (place, breaker.ask(question).await) });
     let mut stream = std::pin::pin!(futures_util::stream::iter(questions).buffer_unordered(WIDTH));
-    while breaker.down().is_none()
-        && let Some((place, answer)) = stream.next().await
-    {
-        breaker.note(&answer);
+    while let Some((place, answer)) = stream.next().await {
         answers[place] = Some(keep(place, answer));
     }
-    let down = breaker.down().unwrap_or_else(|| "not asked".to_owned().into());
-    answers.into_iter().map(|answer| answer.unwrap_or_else(|| Answer::Unreachable(down.clone()))).collect()
+    // Each question was answered.
+    answers.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -164,7 +153,7 @@ mod tests {
         let breaker = Breaker::default();
         let answer = |place| if place < 500 { Answer::Present(place) } else { down() };
         let (count, answers) = asked(&breaker, answer).await;
-        assert!((500..=500 + GIVE_UP_AFTER + WIDTH).contains(&count), "{count} questions");
+        assert!((500..=500 + GIVE_UP_AFTER).contains(&count), "{count} questions");
         assert_eq!(answers.len(), 1000);
         assert!(answers[..500].iter().enumerate().all(|(place, answer)| *answer == Answer::Present(place)));
         assert!(answers[500..].iter().all(|answer| *answer == down()));

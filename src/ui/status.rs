@@ -46,6 +46,7 @@ impl Status {
                 self.what = format!("asking {cache}");
                 self.lookups = (0, paths);
             }
+            Event::LookupGrew { paths, .. } => self.lookups.1 += paths,
             Event::LookupAnswered { .. } => self.lookups.0 += 1,
             Event::LookupFinished { .. } => self.lookups = (0, 0),
             Event::Planned { target, push, .. } => {
@@ -135,6 +136,7 @@ mod tests {
         let events = [
             Event::LookupStarted { cache: "file:///c".into(), paths: 4 },
             Event::LookupAnswered { cache: "file:///c".into() },
+            Event::LookupGrew { cache: "file:///c".into(), paths: 2 },
             Event::LookupFinished { cache: "file:///c".into(), held: 1 },
             Event::Planned {
                 target: "file:///c".into(),
@@ -161,6 +163,7 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"), @r"
         asking file:///c: 0 of 4 answers
         asking file:///c: 1 of 4 answers
+        asking file:///c: 1 of 6 answers
         asking file:///c
         pushing to file:///c: 0 of 3 paths, 0 B of 3.0 MiB read, 0 B sent
         pushing to file:///c: 0 of 3 paths, 1.0 MiB of 3.0 MiB read, 10 B sent

@@ -60,10 +60,9 @@ fn a_cache_that_answers_no_narinfo_costs_one_wait_and_not_one_a_depth() {
     server.rule(Rule::on("GET", Kind::Narinfo, Answer::status(503)));
     let report = pushed.audit(&server);
     assert_eq!(report["totals"]["hits"], 0);
+    // All eight are asked for at once, before it is known that they are wanted.
     let asked = server.count(|request| request.kind() == Kind::Narinfo);
-    assert!(asked <= QUESTIONS * ATTEMPTS + WIDTH, "{asked} requests");
-    // One path a depth, so that nothing is asked beside.
-    assert_eq!(asked, QUESTIONS * ATTEMPTS);
+    assert!((QUESTIONS * ATTEMPTS..=8 * ATTEMPTS).contains(&asked), "{asked} requests");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use nix_derivation::StorePath;
 use proptest::prelude::*;
 
+use super::guesses::AHEAD;
 use super::*;
 use crate::graph::build_graph_tests::{derivation, drv_path};
 use crate::graph::tests::{graphs, store_path};
@@ -49,7 +50,10 @@ struct Audit {
     graph: BuildGraph,
     caches: Vec<Cache>,
     view: View,
-    asked: HashSet<StorePath>,
+    /// What was wanted and answered.
+    known: HashSet<StorePath>,
+    /// Decides in which order the answers come.
+    order: u64,
 }
 
 impl Audit {
@@ -65,7 +69,7 @@ impl Audit {
             always_allows_substitutes: false,
             caches: vec![CacheState::Used; caches.len()],
         };
-        Self { graph, caches, view, asked: HashSet::new() }
+        Self { graph, caches, view, known: HashSet::new(), order: 0 }
     }
 
     fn valid(mut self, number: usize) -> Self {
@@ -75,20 +79,30 @@ impl Audit {
 
     fn facts(&mut self) -> Facts<'_> {
         let mut walk = Walk::new(&self.graph, &self.view);
+        let mut random = fastrand::Rng::with_seed(self.order);
+        let (mut open, mut asked) = (Vec::new(), HashSet::new());
         loop {
-            let wants = walk.wants();
-            if wants.is_empty() {
-                return walk.into_facts();
+            while open.len() < 7
+                && let Some(id) = walk.ask_next()
+            {
+                assert!(asked.insert(id), "{} was asked twice", walk.path(id).to_basename());
+                open.push(id);
             }
-            for path in wants {
-                assert!(self.asked.insert(path.clone()), "{} was asked twice", path.to_basename());
-                let answers = self.caches.iter().map(|cache| {
-                    let answer = cache.get(&path);
-                    answer.cloned().unwrap_or(CacheAnswer::Absent)
-                });
-                walk.answer(&path, answers.collect());
+            if walk.is_done() {
+                break;
             }
+            let id = open.swap_remove(random.usize(..open.len()));
+            let answers = self.caches.iter().map(|cache| {
+                let answer = cache.get(walk.path(id));
+                answer.cloned().unwrap_or(CacheAnswer::Absent)
+            });
+            walk.answer(id, answers.collect());
         }
+        let facts = walk.into_facts();
+        let known = facts.ids().filter(|id| facts.answers(*id).is_some());
+        self.known = known.map(|id| facts.path(id).clone()).collect();
+        assert!(asked.len() <= 2 * self.known.len() + AHEAD, "{} guesses", asked.len() - self.known.len());
+        facts
     }
 
     fn verdicts(&mut self) -> Verdicts {
@@ -132,7 +146,7 @@ fn chain(count: usize) -> Vec<Derivation> {
 fn nothing_is_asked_below_a_hit_but_what_it_refers_to() {
     let mut audit = Audit::new(&chain(4), vec![cache(&[(3, &[1]), (1, &[])])]);
     assert_eq!(audit.verdicts().totals.hits, 2);
-    assert_eq!(audit.asked, HashSet::from([store_path(3), store_path(1)]));
+    assert_eq!(audit.known, HashSet::from([store_path(3), store_path(1)]));
 }
 
 #[test]
@@ -140,7 +154,7 @@ fn what_is_valid_is_neither_asked_nor_needed() {
     let mut audit = Audit::new(&chain(3), vec![Cache::new()]).valid(1);
     let verdicts = audit.verdicts();
     assert_eq!((verdicts.totals.needed, verdicts.totals.misses, verdicts.totals.root_misses), (1, 1, 1));
-    assert_eq!(audit.asked, HashSet::from([store_path(2)]));
+    assert_eq!(audit.known, HashSet::from([store_path(2)]));
 }
 
 #[test]
@@ -186,7 +200,6 @@ fn downloads_and_what_is_local_by_design_are_no_causes_and_do_not_count() {
 }
 
 fn audit_reason(audit: &mut Audit, number: usize) -> Reason {
-    audit.asked.clear();
     audit.reason(number).expect("a reason").reason
 }
 
@@ -214,7 +227,6 @@ fn the_way_to_what_is_missing_is_the_shortest() {
     assert_eq!(finding.evidence.chain, chain);
     assert_eq!(finding.evidence.missing.as_deref(), Some(chain[2].as_str()));
     assert!(finding.sentence.contains(&chain[2]) && finding.sentence.contains("https://one"));
-    audit.asked.clear();
     let verdicts = audit.verdicts();
     assert_eq!(of(&verdicts, &audit.graph, 0).blocks, 3);
 }
@@ -274,12 +286,9 @@ fn a_cache_that_cannot_be_asked_makes_misses_inconclusive() {
     let mut audit = Audit::new(&chain(1), vec![Cache::new(), Cache::new()]);
     audit.view.caches[1] = CacheState::DroppedUnknown;
     assert_eq!(audit.verdicts().totals.inconclusive, 1);
-    audit.asked.clear();
     assert_eq!(audit.predict(NIX_2_34, false), [(0, Some(Outlook::Build))]);
-    audit.asked.clear();
     audit.view.caches[1] = CacheState::Unknown;
     assert_eq!(audit.predict(NIX_2_34, false), [(0, Some(Outlook::Unknown))]);
-    audit.asked.clear();
     audit.view.caches[1] = CacheState::Dropped;
     assert_eq!(audit.verdicts().totals.misses, 1);
 }
@@ -309,25 +318,55 @@ fn a_cache_that_names_ever_new_paths_comes_to_an_end() {
     let audit = Audit::new(&chain(1), vec![Cache::new()]);
     let mut walk = Walk::new(&audit.graph, &audit.view);
     let mut next = 100;
-    loop {
-        let wants = walk.wants();
-        if wants.is_empty() {
-            break;
-        }
-        for path in wants {
-            walk.answer(&path, vec![offer(&[next, next + 1, next + 2])]);
-            next += 3;
-        }
+    while let Some(id) = walk.ask_next() {
+        walk.answer(id, vec![offer(&[next, next + 1, next + 2])]);
+        next += 3;
         assert!(next < 300_000, "it goes on and on");
     }
+    assert!(walk.is_done());
     assert_eq!(judge(&walk.into_facts()).totals.inconclusive, 1);
+}
+
+/// Walks a chain of derivations with caches that answer one round at a time; gives the rounds, and how much was asked.
+fn rounds(audit: &Audit) -> (usize, usize) {
+    let mut walk = Walk::new(&audit.graph, &audit.view);
+    let (mut rounds, mut asked) = (0, 0);
+    while !walk.is_done() {
+        let round: Vec<_> = std::iter::from_fn(|| walk.ask_next()).collect();
+        rounds += 1;
+        asked += round.len();
+        for id in round {
+            let answer = audit.caches[0].get(walk.path(id)).cloned().unwrap_or(CacheAnswer::Absent);
+            walk.answer(id, vec![answer]);
+        }
+    }
+    (rounds, asked)
+}
+
+#[test]
+fn a_deep_graph_takes_few_round_trips() {
+    let count = 20_000;
+    let references: Vec<[usize; 1]> = (0..count).map(|number: usize| [number.saturating_sub(1)]).collect();
+    let all: Vec<(usize, &[usize])> =
+        references.iter().enumerate().map(|(number, reference)| (number, reference.as_slice())).collect();
+    for cache in [Cache::new(), cache(&all)] {
+        let (rounds, asked) = rounds(&Audit::new(&chain(count), vec![cache]));
+        assert!(rounds <= 10, "{rounds} round trips");
+        assert_eq!(asked, count);
+    }
+}
+
+#[test]
+fn what_is_asked_in_vain_is_bounded() {
+    // The last is there and refers to nothing, and nothing below it is wanted.
+    let audit = Audit::new(&chain(20_000), vec![cache(&[(19_999, &[])])]);
+    assert_eq!(rounds(&audit), (1, 1 + AHEAD));
 }
 
 #[test]
 fn narinfos_that_refer_to_each_other_in_a_circle_are_no_hits() {
     let mut audit = Audit::new(&chain(2), vec![cache(&[(0, &[1]), (1, &[0])])]);
     assert_eq!(audit.verdicts().totals.hits, 0);
-    audit.asked.clear();
     assert_eq!(audit.predict(NIX_2_34, false).len(), 2);
 }
 
@@ -353,7 +392,7 @@ proptest! {
     #[test]
     fn the_sums_add_up(
         graph in graphs(), first in prop::collection::vec(0u8..8, 40), second in prop::collection::vec(0u8..8, 40),
-        valid in any::<u64>(),
+        valid in any::<u64>(), order in any::<u64>(),
     ) {
         let derivations: Vec<Derivation> = graph.iter().enumerate().map(|(number, needs)| {
             let needs: Vec<usize> = needs.iter().copied().filter(|other| *other != number).collect();
@@ -380,6 +419,10 @@ proptest! {
         for number in (0..graph.len() - 1).filter(|number| valid >> (number % 64) & 7 == 7) {
             audit = audit.valid(number);
         }
+        // Which answer comes first makes no difference.
+        let usual = (audit.verdicts().totals, audit.known.clone());
+        audit.order = order;
+        prop_assert_eq!(usual, (audit.verdicts().totals, audit.known.clone()));
         let facts = audit.facts();
         let verdicts = judge(&facts);
         let totals = verdicts.totals;

@@ -43,7 +43,6 @@ fn of_some_outputs_the_present_are_fetched_and_the_derivation_is_built() {
     multi.outputs.push(Output { name: "dev".into(), path: Some(store_path(50)) });
     let mut audit = Audit::new(&[multi], vec![cache(&[(0, &[])])]);
     assert_eq!(audit.predict(NIX_2_8, false), [(0, Some(Outlook::Build))]);
-    audit.asked.clear();
     let finding = audit.reason(0).expect("a reason");
     assert_eq!(finding.reason, Reason::PartialOutputs);
     assert_eq!(

@@ -12,9 +12,8 @@ use crate::audit::{CacheAnswer, CacheState, Nar, Offer};
 use crate::cache::measured::Measured;
 use crate::cache::narinfo::{self, NarinfoProblem, nar_object};
 use crate::cache::narinfo_syntax::Syntax;
-use crate::cache::presence::{self, Breaker};
+use crate::cache::presence::Breaker;
 use crate::cache::{self, Answer, BinaryCache, CacheInfoError, CacheUrl, CacheUrlError, ObjectName, Words};
-use crate::event::Reporter;
 use crate::jobs::local_nix::LocalNix;
 use crate::net::{HttpError, HttpSettings, Retry};
 use crate::nix::{Implementation, Settings, TrustSettings, Version};
@@ -181,37 +180,31 @@ impl AuditedCache {
         }
     }
 
-    /// Asks for many paths; answers in their order. A cache that Nix does not use is not asked.
+    /// Asks for a path, and for its NAR where that is wanted too. A cache that Nix does not use is not asked.
     pub(super) async fn ask(
         &self,
-        paths: &[StorePath],
+        path: &StorePath,
         settings: &Settings,
         looks_for_nars: bool,
-        reporter: &Reporter,
-    ) -> Vec<CacheAnswer> {
-        let Some(cache) = self.cache.as_ref().filter(|_| self.status == CacheStatus::Ok) else {
-            return vec![CacheAnswer::Absent; paths.len()];
-        };
-        let asked: Arc<dyn BinaryCache> = Arc::<Measured>::clone(cache);
-        let questions: Vec<&StorePath> = paths.iter().collect();
-        let narinfos =
-            presence::probe(&asked, &self.breaker, &settings.store_dir, &questions, self.syntax, reporter)
-                .await;
-        let trusts_cache = cache.url().is_trusted() || !settings.trust.require_signatures;
-        let (mut answers, mut nars) = (Vec::new(), Vec::new());
-        for (place, answer) in narinfos.into_iter().enumerate() {
-            let (answer, nar) = judged(answer, &settings.trust, trusts_cache);
-            answers.push(answer);
-            nars.extend(nar.filter(|_| looks_for_nars).map(|nar| (place, nar)));
-        }
-        let questions = nars.iter().map(|(_, nar)| cache.size(&nar.name));
-        let found = presence::ask(&self.breaker, questions, |_, answer| answer).await;
-        for ((place, nar), found) in nars.iter().zip(found) {
-            if let CacheAnswer::Offer(offer) = &mut answers[*place] {
-                offer.nar = nar.found(found);
+    ) -> CacheAnswer {
+        let words = || self.words.clone().unwrap_or_default();
+        let cache = match (&self.cache, self.status) {
+            (Some(cache), CacheStatus::Ok) => cache,
+            // An unknown is never a miss.
+            (_, CacheStatus::Unreachable | CacheStatus::Unsupported) => {
+                return CacheAnswer::Unreachable { status: None, words: words() };
             }
+            (_, CacheStatus::Denied) => return CacheAnswer::Denied { status: None, words: words() },
+            (_, _) => return CacheAnswer::Absent,
+        };
+        let narinfo = narinfo::probe(cache.as_ref(), &settings.store_dir, path, self.syntax);
+        let narinfo = self.breaker.ask(narinfo).await;
+        let trusts_cache = cache.url().is_trusted() || !settings.trust.require_signatures;
+        let (mut answer, nar) = judged(narinfo, &settings.trust, trusts_cache);
+        if let (CacheAnswer::Offer(offer), Some(nar)) = (&mut answer, nar.filter(|_| looks_for_nars)) {
+            offer.nar = nar.found(self.breaker.ask(cache.size(&nar.name)).await);
         }
-        answers
+        answer
     }
 }
 

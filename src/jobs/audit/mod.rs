@@ -1,21 +1,19 @@
 //! `audit`: which derivations miss the caches, why, and what Nix would do about it.
 
+mod asking;
 mod caches;
 mod outcome;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use futures_util::future::join_all;
 use nix_derivation::StorePath;
 use tokio::sync::watch;
 
 use self::caches::{AuditedCache, Named};
 use super::local_nix::{LocalNix, StoreEnvironment};
 use super::unless;
-use crate::audit::{
-    Facts, Flavour, NixSettings, Rules, Scope, Verdicts, View, Walk, explain, judge, predict,
-};
+use crate::audit::{Facts, Flavour, NixSettings, Rules, Scope, Verdicts, View, explain, judge, predict};
 use crate::cache::CacheUrl;
 use crate::event::{Event, Reporter};
 use crate::graph::{BuildGraph, DerivationIndex, OutputView};
@@ -69,7 +67,6 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
     let started = Instant::now();
     let local = LocalNix::open(&request.arguments, &request.store).await?;
     let request = &Request { arguments: request.arguments.read_only(), ..request.clone() };
-    let (targets, graph, revision) = load(request, &local, reporter).await?;
     let named: Vec<Named> = if request.caches.is_empty() {
         let substituters = &local.settings.substitution.substituters;
         substituters.iter().map(|text| Named::substituter(text, &request.directory)).collect()
@@ -80,9 +77,10 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
         return Err(AuditError::NoCaches);
     }
     let http = local.with_logins(request.http.clone(), reporter);
-    reporter.emit(Event::Step { what: "asking the caches who they are".to_owned() });
-    // Nix is asked while the caches answer.
-    let (trusted_user, caches) = tokio::join!(local.store.trusts_us(), caches::open(&named, &local, &http));
+    // The caches answer, and Nix says whom it trusts, while derivations are read.
+    let opened = async { Ok(tokio::join!(local.store.trusts_us(), caches::open(&named, &local, &http))) };
+    let ((targets, graph, revision), (trusted_user, caches)) =
+        tokio::try_join!(load(request, &local, reporter), opened)?;
     let caches = caches?;
     if trusted_user == Some(false) {
         reporter.warn(
@@ -90,7 +88,7 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
         );
     }
     let view = view(request, &local, &graph, &targets, &caches).await?;
-    let facts = ask(request, &local, &graph, &view, &caches, reporter).await;
+    let facts = asking::ask(&graph, &view, &caches, &local.settings, request.nars, reporter).await;
     if request.scope == Scope::Runtime {
         warn_of_unknown_closures(&facts, reporter);
     }
@@ -210,29 +208,6 @@ async fn view(
         always_allows_substitutes: local.settings.substitution.always_allow,
         caches: caches.iter().map(AuditedCache::state).collect(),
     })
-}
-
-/// Asks all caches until nothing more is wanted.
-async fn ask<'a>(
-    request: &Request,
-    local: &LocalNix,
-    graph: &'a BuildGraph,
-    view: &'a View,
-    caches: &[AuditedCache],
-    reporter: &Reporter,
-) -> Facts<'a> {
-    let mut walk = Walk::new(graph, view);
-    loop {
-        let paths = walk.wants();
-        if paths.is_empty() {
-            return walk.into_facts();
-        }
-        let asked = caches.iter().map(|cache| cache.ask(&paths, &local.settings, request.nars, reporter));
-        let mut answers: Vec<_> = join_all(asked).await.into_iter().map(Vec::into_iter).collect();
-        for path in &paths {
-            walk.answer(path, answers.iter_mut().filter_map(Iterator::next).collect());
-        }
-    }
 }
 
 /// What refers to what is known only of what is valid here or on a cache.
