@@ -126,7 +126,8 @@ fn paths_that_vanish_while_they_are_pushed_leave_the_cache_closed() {
         }
     };
     server.rule(Rule::on("PUT", Kind::Nar, Answer::During(1000, Arc::new(lose))).nth(1));
-    let limits = ["--jobs", "2", "--memory", "16MiB", "--compression", "none"];
+    // One at a time, so that nobody goes on while the hook is at work.
+    let limits = ["--jobs", "1", "--memory", "16MiB", "--compression", "none"];
     let target = scene.push_to(&server.url).args(limits).run().expect(1).target();
     let failed = names(&target, "failed");
     assert!(!failed.is_empty() && failed.iter().all(|path| path.contains("-leaf")), "{target:#}");

@@ -44,4 +44,5 @@ mod support_holds;
 mod together;
 mod unprivileged;
 mod why;
+mod width;
 mod workflows;

@@ -1,7 +1,9 @@
 //! What the tests are made of: stores, projects, servers, and readers that judge the result.
 
+pub(crate) mod busy;
 pub(crate) mod cache;
 pub(crate) mod checkout;
+pub(crate) mod delay;
 pub(crate) mod faults;
 pub(crate) mod flakes;
 pub(crate) mod graphs;
@@ -15,6 +17,7 @@ pub(crate) mod scene;
 pub(crate) mod schema;
 pub(crate) mod scratch;
 pub(crate) mod server;
+pub(crate) mod tls;
 pub(crate) mod watch;
 pub(crate) mod wild;
 pub(crate) mod wire;

@@ -20,32 +20,42 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Serves a directory and takes PUT, with further lines for the `server` if wanted.
     pub(crate) fn new(dir: &Path, more: &str) -> Self {
+        Self::start(dir, "", "http://127.0.0.1", more)
+    }
+
+    /// The same over TLS, and HTTP/2 for whoever speaks it; the further lines name the certificate.
+    pub(crate) fn over_tls(dir: &Path, more: &str) -> Self {
+        Self::start(dir, "ssl http2", "https://localhost", more)
+    }
+
+    fn start(dir: &Path, how: &str, origin: &str, more: &str) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         // The port can be taken between choosing it and listening, so this may need another try.
         for _ in 0..20 {
-            if let Some(nginx) = Self::try_new(dir, more) {
+            if let Some(nginx) = Self::try_start(dir, how, origin, more) {
                 return nginx;
             }
         }
         panic!("nginx does not find a free port");
     }
 
-    fn try_new(dir: &Path, more: &str) -> Option<Self> {
+    fn try_start(dir: &Path, how: &str, origin: &str, more: &str) -> Option<Self> {
         let scratch = Scratch::new();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let temporary = scratch.path().display();
         let dav = if more.contains("dav_methods") { "" } else { "dav_methods PUT;" };
+        let log = if more.contains("access_log") { "" } else { "access_log off;" };
         let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
         let config = format!(
             "daemon off; master_process off; worker_processes 1; {user}
              pid {temporary}/pid; error_log {temporary}/error.log;
-             events {{ worker_connections 256; }}
+             events {{ worker_connections 1024; }}
              http {{
-               access_log off; client_max_body_size 0;
+               client_max_body_size 0;
                client_body_temp_path {temporary}/body; proxy_temp_path {temporary}/proxy;
                fastcgi_temp_path {temporary}/fastcgi; uwsgi_temp_path {temporary}/uwsgi; scgi_temp_path {temporary}/scgi;
                server {{
-                 listen 127.0.0.1:{port}; {dav} {more}
+                 listen 127.0.0.1:{port} {how}; {log} {dav} {more}
                  location / {{ root {root}; create_full_put_path on; }}
                }}
              }}",
@@ -75,7 +85,7 @@ impl Nginx {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 // It could be somebody else's port: nginx must have written its pid by then, or be about to end.
                 if scratch.join("pid").exists() {
-                    return Some(Self { child, _scratch: scratch, url: format!("http://127.0.0.1:{port}") });
+                    return Some(Self { child, _scratch: scratch, url: format!("{origin}:{port}") });
                 }
             }
             assert!(started.elapsed() < LIMIT, "nginx does not answer");
