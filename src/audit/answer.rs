@@ -11,6 +11,8 @@ pub enum CacheAnswer {
     OtherPath(StorePath),
     /// It has none (404, 410).
     Absent,
+    /// It says 403, and lets us read other things: a bucket that may not be listed answers so for what is not there.
+    Hidden,
     /// It does not let us ask.
     Denied {
         /// The HTTP status, where there was one.
@@ -40,7 +42,7 @@ impl CacheAnswer {
         match self {
             Self::Offer(_) => "present",
             Self::OtherPath(_) | Self::Broken { .. } => "broken",
-            Self::Absent => "absent",
+            Self::Absent | Self::Hidden => "absent",
             Self::Denied { .. } => "denied",
             Self::Unreachable { .. } => "unreachable",
         }
@@ -50,6 +52,7 @@ impl CacheAnswer {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Offer(_) | Self::OtherPath(_) | Self::Absent => None,
+            Self::Hidden => Some(403),
             Self::Denied { status, .. } | Self::Broken { status, .. } | Self::Unreachable { status, .. } => {
                 *status
             }

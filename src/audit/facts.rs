@@ -43,7 +43,7 @@ pub enum CacheState {
 impl CacheState {
     /// Whether more could be on it than anybody knows.
     pub fn is_unknown(self) -> bool {
-        matches!(self, Self::DroppedUnknown | Self::DroppedDenied | Self::Unknown)
+        matches!(self, Self::DroppedUnknown | Self::Unknown)
     }
 }
 

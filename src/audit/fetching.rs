@@ -212,7 +212,7 @@ impl Simulation<'_, '_> {
         };
         match answer {
             CacheAnswer::Offer(_) => Lookup::Offer,
-            CacheAnswer::OtherPath(_) | CacheAnswer::Absent => Lookup::Nothing,
+            CacheAnswer::OtherPath(_) | CacheAnswer::Absent | CacheAnswer::Hidden => Lookup::Nothing,
             CacheAnswer::Denied { status: Some(status), .. }
                 if self.rules.absent_statuses.contains(status) =>
             {

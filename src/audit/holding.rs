@@ -51,22 +51,22 @@ impl Holdings {
         };
         match answer {
             CacheAnswer::Offer(offer) if answer.usable().is_some() => {
-                let own = if matches!(offer.nar, Nar::Unknown(_) | Nar::NotFollowed(_) | Nar::Refused { .. })
-                {
-                    Holding::Unknown
-                } else {
-                    Holding::Yes
+                let own = match offer.nar {
+                    Nar::Unknown(_) | Nar::NotFollowed(_) => Holding::Unknown,
+                    Nar::Refused { .. } => Holding::No,
+                    _ => Holding::Yes,
                 };
                 let references = facts.references(id, cache).iter();
                 references.map(|reference| self.of_reference(facts, *reference)).fold(own, Ord::min)
             }
-            // A store that may not be listed says 403 of what is not there, and Nix takes it for that.
+            // What may not be read cannot be had either, whatever it is.
             CacheAnswer::Offer(_)
             | CacheAnswer::OtherPath(_)
             | CacheAnswer::Absent
+            | CacheAnswer::Hidden
             | CacheAnswer::Broken { .. }
-            | CacheAnswer::Denied { status: Some(403), .. } => Holding::No,
-            CacheAnswer::Denied { .. } | CacheAnswer::Unreachable { .. } => Holding::Unknown,
+            | CacheAnswer::Denied { .. } => Holding::No,
+            CacheAnswer::Unreachable { .. } => Holding::Unknown,
         }
     }
 

@@ -170,7 +170,7 @@ impl Needs<'_, '_> {
 
 /// Whether every cache says that it has nothing for a path, or something that Nix takes for nothing.
 fn is_absent_everywhere(facts: &Facts<'_>, id: PathId) -> bool {
-    use super::CacheAnswer::{Absent, Denied};
+    use super::CacheAnswer::{Absent, Denied, Hidden};
     let answers = facts.answers(id).unwrap_or_default();
-    answers.iter().all(|answer| matches!(answer, Absent | Denied { status: Some(403), .. }))
+    answers.iter().all(|answer| matches!(answer, Absent | Hidden | Denied { .. }))
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::facts::{CacheState, Facts, PathId};
+use super::facts::{Facts, PathId};
 use super::holding::Holding;
 use super::verdict::{DerivationVerdict, Status, Verdicts};
 use super::{CacheAnswer, Nar, Trust};
@@ -38,7 +38,7 @@ pub enum Reason {
     /// A cache did not answer.
     CacheUnreachable,
     /// A cache does not let us ask.
-    Denied,
+    Auth,
     /// It is a download, and on no cache.
     FixedOutput,
     /// It is on no cache.
@@ -72,7 +72,7 @@ impl Reason {
         Self::Unsigned,
         Self::BadNarinfo,
         Self::CacheUnreachable,
-        Self::Denied,
+        Self::Auth,
         Self::FixedOutput,
         Self::NotOnAnyCache,
     ];
@@ -152,12 +152,12 @@ impl Reason {
                 evidence: "cache, path, status, words",
                 fix: "try again when {cache} answers",
             },
-            Self::Denied => Text {
-                id: "denied",
-                sentence: "{cache} does not let us read its narinfo: {words}",
+            Self::Auth => Text {
+                id: "auth",
+                sentence: "{cache} does not let us in: {words}",
                 evidence: "cache, path, status, words",
-                fix: "give Nix (and the daemon, as root) a login for the host in its netrc file; a store that may not be listed \
-                  says 403 of what it does not have",
+                fix: "give Nix a login for the host in its netrc file (`netrc-file` in nix.conf; where there is a daemon, it reads \
+                  root's)",
             },
             Self::FixedOutput => Text {
                 id: "fixed-output",
@@ -244,8 +244,7 @@ pub fn explain(
         search.outputs(index, verdict, &mut found);
     }
     // Of what is not known, first what could not be asked: the rest is so whatever the answer would have been.
-    let is_unknown =
-        |reason: Reason| matches!(reason, Reason::CacheUnreachable | Reason::Denied | Reason::OutputUnknown);
+    let is_unknown = |reason: Reason| matches!(reason, Reason::CacheUnreachable | Reason::OutputUnknown);
     let rank = |reason: &Reason| {
         (
             verdict.status == Status::Inconclusive
@@ -350,7 +349,7 @@ impl Search<'_, '_> {
                     (_, Nar::Refused { status, words }) => {
                         evidence.status = *status;
                         evidence.words = Some(format!("its NAR may not be read: {words}"));
-                        Reason::Denied
+                        Reason::Auth
                     }
                     (_, Nar::NotChecked | Nar::There) => {
                         let (chain, end) = self.chain(id, cache);
@@ -375,23 +374,15 @@ impl Search<'_, '_> {
                 }
                 CacheAnswer::Denied { words, .. } => {
                     evidence.words = Some(words.clone());
-                    Reason::Denied
+                    Reason::Auth
                 }
                 CacheAnswer::Unreachable { words, .. } => {
                     evidence.words = Some(words.clone());
                     Reason::CacheUnreachable
                 }
-                CacheAnswer::Absent => continue,
+                CacheAnswer::Absent | CacheAnswer::Hidden => continue,
             };
             found.push((reason, evidence));
-        }
-        for (cache, state) in
-            self.facts.view.caches.iter().enumerate().filter(|(_, state)| state.is_unknown())
-        {
-            let mut evidence = self.evidence(id, Some(cache));
-            evidence.words = Some("it could not be asked at all".to_owned());
-            let is_denied = *state == CacheState::DroppedDenied;
-            found.push((if is_denied { Reason::Denied } else { Reason::CacheUnreachable }, evidence));
         }
         if found.len() == before {
             found.push((Reason::NotOnAnyCache, self.evidence(id, None)));

@@ -234,20 +234,44 @@ fn what_is_local_by_design_and_what_is_downloaded_do_not_count() {
 }
 
 #[test]
-fn a_server_that_does_not_let_us_ask_makes_it_inconclusive_and_a_403_a_miss() {
+fn what_may_not_be_read_is_a_miss_and_what_nobody_answers_is_inconclusive() {
     let pushed = Pushed::diamond();
     let file = format!("/{}.narinfo", base(&pushed.scene.path("top")).split('-').next().unwrap());
-    for (status, verdict, code) in [(401, "inconclusive", 4), (403, "miss", 1), (500, "inconclusive", 4)] {
+    for (status, verdict, code, reason, answer) in [
+        (401, "miss", 1, "auth", "denied"),
+        (407, "miss", 1, "auth", "denied"),
+        // It lets us read other things, and so means that it has none.
+        (403, "miss", 1, "not-on-any-cache", "absent"),
+        (500, "inconclusive", 4, "cache-unreachable", "unreachable"),
+    ] {
         let server = Server::new(&pushed.scene.cache);
         server.rule(Rule::on("GET", Kind::Narinfo, Answer::status(status)).path(&file));
         let outcome = pushed.audit_at(&server.url).args(["--min-hit-rate", "100"]).run().expect(code);
         let top = of(&outcome.json(), "top");
         assert_eq!(top["verdict"], verdict);
-        let reason = if status == 500 { "cache-unreachable" } else { "denied" };
-        assert_eq!((&top["reason"], &top["evidence"]["status"]), (&reason.into(), &status.into()));
-        assert_eq!(top["outputs"][0]["answers"][0]["status"], status);
+        assert_eq!(top["reason"], reason);
+        let said = &top["outputs"][0]["answers"][0];
+        assert_eq!((&said["answer"], &said["status"]), (&answer.into(), &status.into()));
+        let words = outcome.json()["caches"][0]["words"].to_string();
+        assert_eq!(words.contains("403 for 1 path, which counts as absent"), status == 403, "{words}");
         // Three of four are there, whatever the fourth may be.
         pushed.audit_at(&server.url).args(["--min-hit-rate", "75"]).run().expect(0);
+    }
+}
+
+#[test]
+fn a_cache_that_lets_nobody_in_is_a_miss_for_everything() {
+    let pushed = Pushed::diamond();
+    for status in [401, 403] {
+        let server = Server::new(&pushed.scene.cache);
+        server.rule(Rule::all(Answer::status(status)));
+        let report = pushed.audit_at(&server.url).run().expect(0).json();
+        assert_eq!(report["caches"][0]["status"], "denied");
+        assert_eq!((&report["totals"]["hits"], &report["totals"]["inconclusive"]), (&0.into(), &0.into()));
+        let top = of(&report, "top");
+        assert_eq!((&top["reason"], &top["nix"]), (&"auth".into(), &"build".into()));
+        assert_eq!(top["outputs"][0]["answers"][0]["status"], status);
+        assert!(top["fix"].as_str().unwrap().contains("netrc"), "{top}");
     }
 }
 

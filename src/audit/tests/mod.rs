@@ -251,8 +251,9 @@ fn each_thing_that_is_wrong_with_an_answer_has_its_reason() {
         (missing_nar, Reason::NarMissing, Status::Miss),
         (CacheAnswer::OtherPath(store_path(9)), Reason::BadNarinfo, Status::Miss),
         (CacheAnswer::Broken { status: None, words: "<html>".into() }, Reason::BadNarinfo, Status::Miss),
-        (denied(401), Reason::Denied, Status::Inconclusive),
-        (denied(403), Reason::Denied, Status::Miss),
+        (denied(401), Reason::Auth, Status::Miss),
+        (denied(403), Reason::Auth, Status::Miss),
+        (CacheAnswer::Hidden, Reason::NotOnAnyCache, Status::Miss),
         (unreachable_answer(), Reason::CacheUnreachable, Status::Inconclusive),
         (CacheAnswer::Absent, Reason::NotOnAnyCache, Status::Miss),
     ];

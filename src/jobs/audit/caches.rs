@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 use nix_derivation::{StoreDir, StorePath};
@@ -17,6 +18,7 @@ use crate::cache::{self, Answer, BinaryCache, CacheInfoError, CacheUrl, CacheUrl
 use crate::jobs::local_nix::LocalNix;
 use crate::net::{HttpError, HttpSettings, Retry};
 use crate::nix::{Implementation, Settings, TrustSettings, Version};
+use crate::text::count;
 
 /// How often a request is sent at most. An audit only tells: what does not answer is told as that, not waited for.
 const ATTEMPTS: u32 = 3;
@@ -55,7 +57,9 @@ pub(super) struct AuditedCache {
     url: String,
     priority: i64,
     status: CacheStatus,
-    words: Option<String>,
+    words: Option<Words>,
+    /// How many narinfos it hides: it says 403 for them, and has let us read others.
+    hidden: AtomicUsize,
     cache: Option<Arc<Measured>>,
     syntax: Syntax,
     breaker: Breaker,
@@ -107,7 +111,8 @@ async fn open_one(
                 url: text.clone(),
                 priority: 0,
                 status: CacheStatus::Unsupported,
-                words: Some((*why).to_owned()),
+                words: Some((*why).to_owned().into()),
+                hidden: AtomicUsize::new(0),
                 cache: None,
                 syntax,
                 breaker: Breaker::default(),
@@ -120,19 +125,19 @@ async fn open_one(
     let (status, words, priority) = match body.map(|body| cache::CacheInfo::parse(&body)) {
         Answer::Present(Ok(info)) if info.store_dir != store_dir.as_str() => {
             let words = format!("it is for the store directory {}", info.store_dir);
-            (CacheStatus::OtherStore, Some(words), info.priority)
+            (CacheStatus::OtherStore, Some(words.into()), info.priority)
         }
         Answer::Present(Ok(info)) => (CacheStatus::Ok, None, info.priority),
         // Nix passes over what it does not understand in this file.
         Answer::Present(Err(CacheInfoError::NoStoreDir)) => {
-            (CacheStatus::Ok, Some("its nix-cache-info says nothing".to_owned()), None)
+            (CacheStatus::Ok, Some("its nix-cache-info says nothing".to_owned().into()), None)
         }
         // Nix takes a directory for an empty cache and writes the file.
         Answer::Absent if is_directory => (CacheStatus::Ok, None, None),
-        Answer::Absent => (CacheStatus::NotACache, Some("it has no nix-cache-info".to_owned()), None),
-        Answer::Denied(words) => (CacheStatus::Denied, Some(words.text), None),
-        Answer::Broken(words) => (CacheStatus::NotACache, Some(words.text), None),
-        Answer::Unreachable(words) => (CacheStatus::Unreachable, Some(words.text), None),
+        Answer::Absent => (CacheStatus::NotACache, Some("it has no nix-cache-info".to_owned().into()), None),
+        Answer::Denied(words) => (CacheStatus::Denied, Some(words), None),
+        Answer::Broken(words) => (CacheStatus::NotACache, Some(words), None),
+        Answer::Unreachable(words) => (CacheStatus::Unreachable, Some(words), None),
     };
     Ok(AuditedCache {
         url: url.to_string(),
@@ -140,6 +145,7 @@ async fn open_one(
         priority: url.priority().or(priority).unwrap_or(0),
         status,
         words,
+        hidden: AtomicUsize::new(0),
         cache: Some(measured),
         syntax,
         breaker: Breaker::default(),
@@ -166,9 +172,16 @@ impl AuditedCache {
     /// How it did.
     pub(super) fn report(&self) -> CacheReport {
         let health = self.cache.as_ref().map(|cache| cache.health()).unwrap_or_default();
-        let (status, words) = match self.breaker.down() {
-            Some(words) => (CacheStatus::Unreachable, Some(format!("it stopped answering: {words}"))),
-            None => (self.status, self.words.clone()),
+        let hidden = self.hidden.load(Ordering::Relaxed);
+        let (status, words) = if let Some(words) = self.breaker.down() {
+            (CacheStatus::Unreachable, Some(format!("it stopped answering: {words}")))
+        } else if hidden > 0 {
+            let paths = count(hidden, "path");
+            let words =
+                format!("it says 403 for {paths}, which counts as absent: it lets us read other things");
+            (self.status, Some(words))
+        } else {
+            (self.status, self.words.as_ref().map(ToString::to_string))
         };
         CacheReport {
             url: self.url.clone(),
@@ -187,18 +200,27 @@ impl AuditedCache {
         settings: &Settings,
         looks_for_nars: bool,
     ) -> CacheAnswer {
-        let words = || self.words.clone().unwrap_or_default();
+        let words = || self.words.clone().unwrap_or_else(|| "it was not asked".to_owned().into());
         let cache = match (&self.cache, self.status) {
             (Some(cache), CacheStatus::Ok) => cache,
             // An unknown is never a miss.
             (_, CacheStatus::Unreachable | CacheStatus::Unsupported) => {
-                return CacheAnswer::Unreachable { status: None, words: words() };
+                let Words { status, text } = words();
+                return CacheAnswer::Unreachable { status, words: text };
             }
-            (_, CacheStatus::Denied) => return CacheAnswer::Denied { status: None, words: words() },
+            (_, CacheStatus::Denied) => {
+                let Words { status, text } = words();
+                return CacheAnswer::Denied { status, words: text };
+            }
             (_, _) => return CacheAnswer::Absent,
         };
         let narinfo = narinfo::probe(cache.as_ref(), &settings.store_dir, path, self.syntax);
         let narinfo = self.breaker.ask(narinfo).await;
+        // It is used, so that it has served its nix-cache-info.
+        if matches!(&narinfo, Answer::Denied(Words { status: Some(403), .. })) {
+            self.hidden.fetch_add(1, Ordering::Relaxed);
+            return CacheAnswer::Hidden;
+        }
         let trusts_cache = cache.url().is_trusted() || !settings.trust.require_signatures;
         let (mut answer, nar) = judged(narinfo, &settings.trust, trusts_cache);
         if let (CacheAnswer::Offer(offer), Some(nar)) = (&mut answer, nar.filter(|_| looks_for_nars)) {
