@@ -15,6 +15,7 @@ use super::failure::{HttpError, connection_error, with_attempts, words};
 use super::lanes::Lanes;
 use super::netrc::Login;
 use super::pace::{Pace, Turn};
+use super::reach::{PublicResolver, Reach};
 use super::retry::{is_overload, is_transient, retry_after};
 use super::roots::{Roots, TlsRoots};
 use super::{Netrc, Retry, UploadBody, is_loopback, may_carry_credentials, redacted};
@@ -46,6 +47,8 @@ pub struct HttpSettings {
     pub roots: TlsRoots,
     /// Logins by host.
     pub netrc: Netrc,
+    /// Which servers may be contacted.
+    pub reach: Reach,
     /// Turns true when somebody wants to stop: nothing is then tried again.
     pub interrupted: watch::Receiver<bool>,
 }
@@ -68,6 +71,7 @@ impl Default for HttpSettings {
             retry: Retry::default(),
             roots: TlsRoots::default(),
             netrc: Netrc::default(),
+            reach: Reach::default(),
             interrupted: watch::channel(false).1,
         }
     }
@@ -161,7 +165,9 @@ impl HttpClient {
         let roots = Roots::load(url, &settings.roots)?;
         let connect_timeout = settings.connect_timeout;
         // What stays on this machine needs no proxy, and must not meet one: the login would travel to it in clear.
-        let takes_proxies = !is_loopback(url);
+        let reach = settings.reach;
+        let is_named_by_the_user = matches!(reach, Reach::Anywhere);
+        let takes_proxies = is_named_by_the_user && !is_loopback(url);
         let make = move || {
             let builder = reqwest::Client::builder()
                 .user_agent(concat!("cache-helper/", env!("CARGO_PKG_VERSION")))
@@ -170,8 +176,10 @@ impl HttpClient {
                 .pool_max_idle_per_host(Lanes::REQUESTS)
                 // Here, where it is known what counts as a failure.
                 .retry(reqwest::retry::never())
-                .redirect(reqwest::redirect::Policy::custom(follow));
+                .redirect(reqwest::redirect::Policy::custom(move |attempt| follow(attempt, reach)));
             let builder = roots.trusted_by(builder);
+            let builder =
+                if is_named_by_the_user { builder } else { builder.dns_resolver(PublicResolver(reach)) };
             if takes_proxies { builder } else { builder.no_proxy() }.build()
         };
         let lanes = Lanes::new(make).map_err(setup)?;
@@ -270,6 +278,9 @@ impl HttpClient {
         body: Option<(&UploadBody, Sent<'_>)>,
         limit: usize,
     ) -> Result<Attempt, HttpError> {
+        if let Some(objection) = self.settings.reach.objection(url) {
+            return Err(HttpError::OutOfReach(objection));
+        }
         let place = self.lanes.place();
         let mut request = place.client().request(method.clone(), url.clone());
         let credentials = self.credentials(url);
@@ -372,7 +383,8 @@ impl HttpClient {
     /// What to log in with at a URL, where there is a login and it may travel there.
     fn credentials(&self, url: &Url) -> Option<Credentials> {
         let login = self.settings.netrc.login(url.host_str()?)?;
-        if may_carry_credentials(url) { Credentials::new(login) } else { None }
+        let is_named_by_the_user = matches!(self.settings.reach, Reach::Anywhere);
+        if is_named_by_the_user && may_carry_credentials(url) { Credentials::new(login) } else { None }
     }
 
     /// Whether requests to this URL carry a login.
@@ -416,10 +428,13 @@ impl Credentials {
 
 /// Follows up to five redirects, never to another scheme: from `https` that would give up TLS, and from `http` this
 /// client has no certificates to trust.
-fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
+fn follow(attempt: reqwest::redirect::Attempt<'_>, reach: Reach) -> reqwest::redirect::Action {
     let from = attempt.previous().last().map(Url::scheme).unwrap_or_default().to_owned();
     if attempt.previous().len() > 5 {
         attempt.error("more than five redirects")
+    } else if let Some(objection) = reach.objection(attempt.url()) {
+        let to = redacted(attempt.url());
+        attempt.error(format!("redirects to {to}, where it is not followed: {objection}"))
     } else if attempt.url().scheme() == from {
         attempt.follow()
     } else {

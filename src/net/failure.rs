@@ -33,6 +33,12 @@ pub enum HttpError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// A redirect that is not followed.
+    #[error("{0}")]
+    Redirect(String),
+    /// It is somebody else who named the server, and it is not one that may be contacted on their word.
+    #[error("not contacted, because others than the user name it: {0}")]
+    OutOfReach(String),
     /// TLS failed: a certificate that is not trusted, or a server that does not speak it.
     #[error("TLS: {0}")]
     Tls(String),
@@ -68,6 +74,9 @@ pub(super) fn with_attempts(error: HttpError, attempts: u32) -> HttpError {
 pub(super) fn connection_error(error: &reqwest::Error, connect_timeout: Duration) -> HttpError {
     if is_tls(error) {
         return HttpError::Tls(words(error));
+    }
+    if error.is_redirect() {
+        return HttpError::Redirect(words(error));
     }
     if error.is_timeout() {
         return HttpError::NoConnection { limit: connect_timeout };

@@ -8,6 +8,7 @@ mod failure;
 mod lanes;
 mod netrc;
 mod pace;
+mod reach;
 mod retry;
 mod roots;
 mod upload;
@@ -15,6 +16,7 @@ mod upload;
 pub use client::{HttpClient, HttpSettings, Reply, Sent, words_of_server};
 pub use failure::HttpError;
 pub use netrc::{Login, Netrc};
+pub use reach::Reach;
 pub use retry::Retry;
 pub use roots::TlsRoots;
 pub use upload::UploadBody;
@@ -54,24 +56,4 @@ pub fn redacted(url: &Url) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_in_urls_are_not_shown() {
-        let url = Url::parse("https://me:secret@host/a?X-Sig=secret&b=secret#secret").expect("a URL");
-        assert_eq!(redacted(&url), "https://host/a?X-Sig=…&b=…");
-    }
-
-    #[test]
-    fn credentials_travel_over_tls_or_not_at_all() {
-        let may = |url| may_carry_credentials(&Url::parse(url).expect("a URL"));
-        assert!(may("https://example.org"));
-        assert!(may("http://127.0.0.9:8080"));
-        assert!(may("http://[::1]/x"));
-        assert!(may("http://localhost/"));
-        assert!(!may("http://example.org"));
-        assert!(!may("http://localhost.example.org/"));
-        assert!(!may("http://10.0.0.1/"));
-    }
-}
+mod tests;
