@@ -1,19 +1,18 @@
 //! One HTTP request, with limits, retries and credentials.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use url::Url;
 
+use super::credentials::{Credentials, Scheme, asks_for_token};
 use super::failure::{HttpError, connection_error, with_attempts, words};
 use super::lanes::Lanes;
-use super::netrc::Login;
 use super::pace::{Pace, Turn};
 use super::reach::{PublicResolver, Reach};
 use super::retry::{is_overload, is_transient, retry_after};
@@ -119,6 +118,8 @@ pub struct HttpClient {
     lanes: Lanes,
     pace: Pace,
     answered: Answered,
+    /// Whether the server has asked for a token instead of a name and a password.
+    takes_tokens: AtomicBool,
     settings: Arc<HttpSettings>,
 }
 
@@ -127,6 +128,8 @@ struct Attempt {
     reply: Reply,
     /// How long the server wants to be left alone.
     asked_for: Option<Duration>,
+    /// Whether the server takes tokens, and no name with a password.
+    asks_for_token: bool,
 }
 
 /// How many questions were answered, by what was asked.
@@ -184,7 +187,13 @@ impl HttpClient {
         };
         let lanes = Lanes::new(make).map_err(setup)?;
         let pace = Pace::new(Lanes::REQUESTS, settings.retry.longest_wait);
-        Ok(Self { lanes, pace, answered: Answered::default(), settings })
+        Ok(Self {
+            lanes,
+            pace,
+            answered: Answered::default(),
+            takes_tokens: AtomicBool::new(false),
+            settings,
+        })
     }
 
     /// Reads an object of at most `limit` bytes.
@@ -240,12 +249,17 @@ impl HttpClient {
                 note(turn, &outcome, others_are_answered);
                 self.answered.note(&method, &outcome);
             }
+            if let Ok(Attempt { asks_for_token: true, .. }) = outcome
+                && !self.takes_tokens.swap(true, Ordering::Relaxed)
+            {
+                continue;
+            }
             if is_refused && refusals < REFUSALS && !*self.settings.interrupted.borrow() {
                 refusals += 1;
                 continue;
             }
             let wait = match &outcome {
-                Ok(Attempt { reply, asked_for }) if is_transient(reply.status) => {
+                Ok(Attempt { reply, asked_for, .. }) if is_transient(reply.status) => {
                     self.settings.retry.wait(attempt, *asked_for)
                 }
                 Err(HttpError::Connection { .. } | HttpError::Refused { .. }) => {
@@ -285,7 +299,7 @@ impl HttpClient {
         let mut request = place.client().request(method.clone(), url.clone());
         let credentials = self.credentials(url);
         if let Some(credentials) = &credentials {
-            request = request.header(AUTHORIZATION, credentials.header.clone());
+            request = request.header(AUTHORIZATION, credentials.header());
         }
         let counter = Arc::new(AtomicU64::new(0));
         if let Some((body, _)) = body {
@@ -300,6 +314,7 @@ impl HttpClient {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| retry_after(value, SystemTime::now()));
+        let asks_for_token = credentials.is_some() && asks_for_token(&response);
         let status = response.status().as_u16();
         let length = content_length(&response);
         let is_success = response.status().is_success();
@@ -314,7 +329,7 @@ impl HttpClient {
             Some(credentials) if !is_success => credentials.removed_from(body),
             _ => body,
         };
-        Ok(Attempt { reply: Reply { status, length, body }, asked_for })
+        Ok(Attempt { reply: Reply { status, length, body }, asked_for, asks_for_token })
     }
 
     /// Waits for a response for as long as the counter moves; nothing moving for the stall limit is an error.
@@ -384,7 +399,14 @@ impl HttpClient {
     fn credentials(&self, url: &Url) -> Option<Credentials> {
         let login = self.settings.netrc.login(url.host_str()?)?;
         let is_named_by_the_user = matches!(self.settings.reach, Reach::Anywhere);
-        if is_named_by_the_user && may_carry_credentials(url) { Credentials::new(login) } else { None }
+        if !is_named_by_the_user || !may_carry_credentials(url) {
+            return None;
+        }
+        Credentials::new(login, if self.takes_tokens() { Scheme::Bearer } else { Scheme::Basic })
+    }
+
+    fn takes_tokens(&self) -> bool {
+        self.takes_tokens.load(Ordering::Relaxed)
     }
 
     /// Whether requests to this URL carry a login.
@@ -396,33 +418,6 @@ impl HttpClient {
     pub fn withholds_credentials(&self, url: &Url) -> bool {
         let login = url.host_str().and_then(|host| self.settings.netrc.login(host));
         login.is_some() && !may_carry_credentials(url)
-    }
-}
-
-/// A login as it travels: HTTP Basic (RFC 7617).
-struct Credentials {
-    header: HeaderValue,
-    encoded: SecretString,
-    password: SecretString,
-}
-
-impl Credentials {
-    fn new(login: &Login) -> Option<Self> {
-        use base64::Engine as _;
-        let pair = format!("{}:{}", login.name, login.password.expose_secret());
-        let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-        let mut header = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
-        header.set_sensitive(true);
-        Some(Self { header, encoded: encoded.into(), password: login.password.clone() })
-    }
-
-    fn removed_from(&self, body: Bytes) -> Bytes {
-        [&self.encoded, &self.password].into_iter().fold(body, |body, secret| {
-            let secret = secret.expose_secret();
-            let is_there =
-                !secret.is_empty() && body.windows(secret.len()).any(|part| part == secret.as_bytes());
-            if is_there { String::from_utf8_lossy(&body).replace(secret, "[redacted]").into() } else { body }
-        })
     }
 }
 
@@ -446,7 +441,7 @@ fn follow(attempt: reqwest::redirect::Attempt<'_>, reach: Reach) -> reqwest::red
 /// Tells the pace what came of a turn.
 fn note(turn: Turn<'_>, outcome: &Result<Attempt, HttpError>, others_are_answered: bool) {
     match outcome {
-        Ok(Attempt { reply, asked_for }) if is_overload(reply.status) => {
+        Ok(Attempt { reply, asked_for, .. }) if is_overload(reply.status) => {
             if others_are_answered || asked_for.is_some() {
                 turn.refused(*asked_for);
             } else {

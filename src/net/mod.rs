@@ -4,6 +4,7 @@
 //! retrying ([`Retry`]), and attaches credentials from [`Netrc`] only where they may travel. It knows nothing of caches.
 
 mod client;
+mod credentials;
 mod failure;
 mod lanes;
 mod netrc;

@@ -88,6 +88,21 @@ async fn what_others_name_gets_no_login() {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_tokens_gets_the_password_as_one() {
+    async fn handle(headers: HeaderMap) -> axum::response::Response {
+        match headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) {
+            Some("Bearer sesame") => "served".into_response(),
+            _ => (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer realm=\"caches\"")])
+                .into_response(),
+        }
+    }
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let at = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(handle)).await });
+    assert_eq!(get(&format!("http://{at}/"), Reach::Anywhere).await.expect("an answer"), "served");
+}
+
+#[tokio::test]
 async fn a_login_does_not_follow_a_redirect_to_another_host() {
     let (other, got) = server(PUBLIC, None).await;
     let (first, asked) = server(Ipv4Addr::LOCALHOST, Some(format!("http://{other}/"))).await;
