@@ -306,8 +306,10 @@ impl HttpClient {
             let attempt = body.attempt(Arc::clone(&counter));
             request = request.header(CONTENT_LENGTH, body.length()).body(reqwest::Body::wrap(attempt));
         }
-        let watched = self.watch(request.send(), &counter, body.map(|(_, sent)| sent));
-        let mut response = watched.await?;
+        let mut response = match body {
+            Some((_, sent)) => self.watch(request.send(), &counter, sent).await?,
+            None => self.wait(request.send()).await?,
+        };
         self.pace.limit_to(self.lanes.note(response.version()));
         let asked_for = response
             .headers()
@@ -332,12 +334,24 @@ impl HttpClient {
         Ok(Attempt { reply: Reply { status, length, body }, asked_for, asks_for_token })
     }
 
+    /// Waits for the response to a question.
+    async fn wait(
+        &self,
+        request: impl Future<Output = reqwest::Result<Response>>,
+    ) -> Result<Response, HttpError> {
+        let limit = self.settings.stall_timeout;
+        match tokio::time::timeout(limit, request).await {
+            Ok(outcome) => outcome.map_err(|error| connection_error(&error, self.settings.connect_timeout)),
+            Err(_) => Err(HttpError::Stalled { limit }),
+        }
+    }
+
     /// Waits for a response for as long as the counter moves; nothing moving for the stall limit is an error.
     async fn watch(
         &self,
         request: impl Future<Output = reqwest::Result<Response>>,
         counter: &AtomicU64,
-        sent: Option<Sent<'_>>,
+        sent: Sent<'_>,
     ) -> Result<Response, HttpError> {
         // Several looks a stall limit, so that the counters of a slow upload are seen to move.
         let look = (self.settings.stall_timeout / 8).min(Duration::from_millis(200));
@@ -348,9 +362,7 @@ impl HttpClient {
             let outcome = tokio::time::timeout(look, request.as_mut()).await;
             let now = counter.load(Ordering::Relaxed);
             if now > seen {
-                if let Some(sent) = sent {
-                    sent(now - seen);
-                }
+                sent(now - seen);
                 seen = now;
                 last_move = tokio::time::Instant::now();
             }

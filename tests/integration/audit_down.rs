@@ -17,9 +17,6 @@ const ATTEMPTS: usize = 3;
 /// How many unanswered questions in a row are enough.
 const QUESTIONS: usize = 3;
 
-/// How many questions are open at a time.
-const WIDTH: usize = 64;
-
 /// A closure that was pushed to a directory and is no more in the store.
 struct Pushed {
     scene: Scene,
@@ -72,5 +69,6 @@ fn a_cache_that_answers_for_no_nar_is_not_asked_for_all_of_them() {
     server.rule(Rule::on("HEAD", Kind::Nar, Answer::status(503)));
     pushed.audit(&server);
     let asked = server.count(|request| request.kind() == Kind::Nar);
-    assert!(asked <= (QUESTIONS + WIDTH) * ATTEMPTS, "{asked} requests");
+    // All of them may be under way before the first is given up; they are not all tried again.
+    assert!((QUESTIONS * ATTEMPTS..201 * 2).contains(&asked), "{asked} requests");
 }

@@ -5,6 +5,7 @@ mod caches;
 mod outcome;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix_derivation::StorePath;
@@ -81,14 +82,15 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
     let opened = async { Ok(tokio::join!(local.store.trusts_us(), caches::open(&named, &local, &http))) };
     let ((targets, graph, revision), (trusted_user, caches)) =
         tokio::try_join!(load(request, &local, reporter), opened)?;
-    let caches = caches?;
+    let caches: Arc<[AuditedCache]> = caches?.into();
     if trusted_user == Some(false) {
         reporter.warn(
             "Nix's daemon does not trust this user: it goes by its own substituters and keys, which cannot be seen from here",
         );
     }
     let view = view(request, &local, &graph, &targets, &caches).await?;
-    let facts = asking::ask(&graph, &view, &caches, &local.settings, request.nars, reporter).await;
+    let facts =
+        asking::ask(&graph, &view, &caches, &Arc::new(local.settings.clone()), request.nars, reporter).await;
     if request.scope == Scope::Runtime {
         warn_of_unknown_closures(&facts, reporter);
     }
