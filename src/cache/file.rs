@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tempfile::NamedTempFile;
 use tokio::sync::Semaphore;
 
 use super::staging::Staging;
-use super::{Answer, BinaryCache, CacheUrl, ObjectName, WriteError};
+use super::{Answer, BinaryCache, CacheUrl, ObjectName, Pieces, WriteError};
 use crate::net::{Sent, UploadBody};
 
 /// Where objects are prepared, inside the cache so that a rename puts them in place.
@@ -21,6 +21,9 @@ const STAGING: &str = ".cache-helper";
 
 /// How many questions a directory is asked at a time, each on a thread of its own.
 const READERS: usize = 16;
+
+/// How much of a large object is read at a time, in bytes.
+const PIECE: usize = 256 * 1024;
 
 /// A cache in a directory.
 #[derive(Debug)]
@@ -77,6 +80,14 @@ impl Directory {
             Ok(_) => Answer::Present(content.into()),
             Err(error) => no_file(&error),
         }
+    }
+
+    fn open(&self, name: &ObjectName) -> Answer<fs::File> {
+        // Not at once: opening something else than a file may wait for ever.
+        self.size(name).and_then(|_| match fs::File::open(self.path(name)) {
+            Ok(file) => Answer::Present(file),
+            Err(error) => no_file(&error),
+        })
     }
 
     fn size(&self, name: &ObjectName) -> Answer<Option<u64>> {
@@ -145,6 +156,27 @@ impl BinaryCache for FileCache {
         self.ask(move |directory| directory.read(&name, limit)).boxed()
     }
 
+    fn read<'a>(&'a self, name: &'a ObjectName) -> BoxFuture<'a, Answer<Pieces<'a>>> {
+        let opened = {
+            let name = name.clone();
+            self.ask(move |directory| directory.open(&name))
+        };
+        async move {
+            opened.await.map(|file| {
+                futures_util::stream::unfold(Some(file), |file| async {
+                    let file = file?;
+                    match self.ask(move |_| next_piece(file)).await {
+                        Ok((piece, _)) if piece.is_empty() => None,
+                        Ok((piece, file)) => Some((Ok(piece), Some(file))),
+                        Err(error) => Some((Err(error.to_string().into()), None)),
+                    }
+                })
+                .boxed()
+            })
+        }
+        .boxed()
+    }
+
     fn size<'a>(&'a self, name: &'a ObjectName) -> BoxFuture<'a, Answer<Option<u64>>> {
         let name = name.clone();
         self.ask(move |directory| directory.size(&name)).boxed()
@@ -170,6 +202,13 @@ impl BinaryCache for FileCache {
         let failed = |source| write_error(&self.directory.root.join(STAGING), source);
         self.directory.staging().map(Some).map_err(failed)
     }
+}
+
+/// The next piece of a file; an empty one at its end.
+fn next_piece(mut file: fs::File) -> io::Result<(Bytes, fs::File)> {
+    let mut piece = Vec::with_capacity(PIECE);
+    io::Read::by_ref(&mut file).take(PIECE as u64).read_to_end(&mut piece)?;
+    Ok((piece.into(), file))
 }
 
 /// Puts a file in its place, whole and lasting.

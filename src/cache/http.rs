@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use url::Url;
 
-use super::{Answer, BinaryCache, CacheUrl, ObjectName, Words, WriteError};
+use super::{Answer, BinaryCache, CacheUrl, ObjectName, Pieces, Words, WriteError};
 use crate::net::{HttpClient, HttpError, HttpSettings, Reply, Sent, UploadBody, words_of_server};
 
 /// A cache behind an HTTP server.
@@ -83,6 +83,26 @@ impl BinaryCache for HttpCache {
         async move {
             let reply = self.client.get(&self.object(name), limit).await;
             self.answer(name, reply).map(|reply| reply.body)
+        }
+        .boxed()
+    }
+
+    fn read<'a>(&'a self, name: &'a ObjectName) -> BoxFuture<'a, Answer<Pieces<'a>>> {
+        async move {
+            let (reply, body) = match self.client.open(&self.object(name)).await {
+                Ok((reply, body)) => (Ok(reply), body),
+                Err(error) => (Err(error), None),
+            };
+            self.answer(name, reply).map(|_| {
+                futures_util::stream::unfold(body, |body| async {
+                    let mut body = body?;
+                    match body.next().await {
+                        Ok(piece) => piece.map(|piece| (Ok(piece), Some(body))),
+                        Err(error) => Some((Err(error.to_string().into()), None)),
+                    }
+                })
+                .boxed()
+            })
         }
         .boxed()
     }

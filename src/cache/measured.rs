@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::{Answer, BinaryCache, CacheUrl, ObjectName, WriteError};
+use super::{Answer, BinaryCache, CacheUrl, ObjectName, Pieces, WriteError};
 use crate::net::{Sent, UploadBody};
 
 /// A cache whose reads are counted and timed.
@@ -55,6 +55,11 @@ impl BinaryCache for Measured {
 
     fn get<'a>(&'a self, name: &'a ObjectName, limit: usize) -> BoxFuture<'a, Answer<Bytes>> {
         self.timed(self.inner.get(name, limit)).boxed()
+    }
+
+    /// Timed until it begins to come.
+    fn read<'a>(&'a self, name: &'a ObjectName) -> BoxFuture<'a, Answer<Pieces<'a>>> {
+        self.timed(self.inner.read(name)).boxed()
     }
 
     fn size<'a>(&'a self, name: &'a ObjectName) -> BoxFuture<'a, Answer<Option<u64>>> {

@@ -18,6 +18,7 @@ pub mod narinfo_syntax;
 pub mod presence;
 pub mod signing;
 mod staging;
+pub mod unpack;
 mod url;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 
 pub use self::answer::{Answer, Words};
 pub use self::cache_info::{CacheInfo, CacheInfoError};
@@ -74,6 +76,9 @@ impl fmt::Display for ObjectName {
     }
 }
 
+/// An object as it comes, piece by piece. After an error, which may be gone when it is read anew, nothing more comes.
+pub type Pieces<'a> = BoxStream<'a, Result<Bytes, Words>>;
+
 /// A binary cache, as a place for objects.
 pub trait BinaryCache: fmt::Debug + Send + Sync {
     /// Where it is.
@@ -81,6 +86,9 @@ pub trait BinaryCache: fmt::Debug + Send + Sync {
 
     /// A small object, whole. One larger than `limit` bytes is broken.
     fn get<'a>(&'a self, name: &'a ObjectName, limit: usize) -> BoxFuture<'a, Answer<Bytes>>;
+
+    /// An object of any size, piece by piece.
+    fn read<'a>(&'a self, name: &'a ObjectName) -> BoxFuture<'a, Answer<Pieces<'a>>>;
 
     /// Whether an object is there, and its size in bytes where the cache says it.
     fn size<'a>(&'a self, name: &'a ObjectName) -> BoxFuture<'a, Answer<Option<u64>>>;

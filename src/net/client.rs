@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use url::Url;
 
 use super::credentials::{Credentials, Scheme, asks_for_token};
+use super::download::Download;
 use super::failure::{HttpError, connection_error, with_attempts, words};
 use super::lanes::Lanes;
 use super::pace::{Pace, Turn};
-use super::reach::{PublicResolver, Reach};
+use super::reach::{PublicResolver, Reach, follow};
 use super::retry::{is_overload, is_transient, retry_after};
 use super::roots::{Roots, TlsRoots};
 use super::{Netrc, Retry, UploadBody, is_loopback, may_carry_credentials, redacted};
@@ -24,7 +25,7 @@ use crate::text::Printable;
 const ERROR_BODY: usize = 4096;
 
 /// How many stall limits the whole body of an answer may take.
-const PATIENCE: u32 = 4;
+pub(super) const PATIENCE: u32 = 4;
 
 /// How often a request is sent again that the server has refused without looking at it: because the connection came to its
 /// end, or because there was too much to do while others were answered. That is no failure, and still has to end.
@@ -126,6 +127,8 @@ pub struct HttpClient {
 /// What came of sending a request once.
 struct Attempt {
     reply: Reply,
+    /// The body of a success that was not read.
+    unread: Option<Download>,
     /// How long the server wants to be left alone.
     asked_for: Option<Duration>,
     /// Whether the server takes tokens, and no name with a password.
@@ -202,7 +205,17 @@ impl HttpClient {
     ///
     /// When no answer could be had within the limits.
     pub async fn get(&self, url: &Url, limit: usize) -> Result<Reply, HttpError> {
-        self.send(Method::GET, url, None, limit).await
+        Ok(self.send(Method::GET, url, None, Some(limit)).await?.reply)
+    }
+
+    /// Opens an object of any size: what a success has to say is still to be read.
+    ///
+    /// # Errors
+    ///
+    /// When no answer could be had within the limits.
+    pub async fn open(&self, url: &Url) -> Result<(Reply, Option<Download>), HttpError> {
+        let Attempt { reply, unread, .. } = self.send(Method::GET, url, None, None).await?;
+        Ok((reply, unread))
     }
 
     /// Asks for an object's status and size.
@@ -211,7 +224,7 @@ impl HttpClient {
     ///
     /// When no answer could be had within the limits.
     pub async fn head(&self, url: &Url) -> Result<Reply, HttpError> {
-        self.send(Method::HEAD, url, None, 0).await
+        Ok(self.send(Method::HEAD, url, None, Some(0)).await?.reply)
     }
 
     /// Writes an object. `sent` grows with every chunk, also when it has to be sent again.
@@ -220,16 +233,17 @@ impl HttpClient {
     ///
     /// When no answer could be had within the limits, or the body cannot be read.
     pub async fn put(&self, url: &Url, body: &UploadBody, sent: Sent<'_>) -> Result<Reply, HttpError> {
-        self.send(Method::PUT, url, Some((body, sent)), ERROR_BODY).await
+        Ok(self.send(Method::PUT, url, Some((body, sent)), Some(ERROR_BODY)).await?.reply)
     }
 
+    /// Sends a request. Without a limit the body of a success is not read.
     async fn send(
         &self,
         method: Method,
         url: &Url,
         body: Option<(&UploadBody, Sent<'_>)>,
-        limit: usize,
-    ) -> Result<Reply, HttpError> {
+        limit: Option<usize>,
+    ) -> Result<Attempt, HttpError> {
         let (mut attempt, mut refusals) = (1, 0);
         loop {
             // Uploads have their own limits.
@@ -271,10 +285,7 @@ impl HttpClient {
                 }
                 Ok(_) | Err(_) => None,
             };
-            let ended = |outcome: Result<Attempt, _>| match outcome {
-                Ok(attempt) => Ok(attempt.reply),
-                Err(error) => Err(with_attempts(error, attempt)),
-            };
+            let ended = |outcome: Result<Attempt, _>| outcome.map_err(|error| with_attempts(error, attempt));
             let Some(wait) = wait else { return ended(outcome) };
             tracing::debug!("{method} {}: trying again in {:.1} s", redacted(url), wait.as_secs_f64());
             tokio::select! {
@@ -290,7 +301,7 @@ impl HttpClient {
         method: &Method,
         url: &Url,
         body: Option<(&UploadBody, Sent<'_>)>,
-        limit: usize,
+        limit: Option<usize>,
     ) -> Result<Attempt, HttpError> {
         if let Some(objection) = self.settings.reach.objection(url) {
             return Err(HttpError::OutOfReach(objection));
@@ -320,10 +331,19 @@ impl HttpClient {
         let status = response.status().as_u16();
         let length = content_length(&response);
         let is_success = response.status().is_success();
-        let body = if *method == Method::HEAD {
-            Bytes::new()
-        } else {
-            self.read(&mut response, if is_success { limit } else { ERROR_BODY }, is_success).await?
+        let body = match (is_success, limit) {
+            _ if *method == Method::HEAD => Bytes::new(),
+            (true, None) => {
+                let unread = Some(Download::new(response, place, &self.settings));
+                return Ok(Attempt {
+                    reply: Reply { status, length, body: Bytes::new() },
+                    unread,
+                    asked_for,
+                    asks_for_token: false,
+                });
+            }
+            (true, Some(limit)) => self.read(&mut response, limit, true).await?,
+            (false, _) => self.read(&mut response, ERROR_BODY, false).await?,
         };
         let body = match &credentials {
             // A server that repeats what it was sent must not get it into our messages. What is no message is left as it
@@ -331,7 +351,7 @@ impl HttpClient {
             Some(credentials) if !is_success => credentials.removed_from(body),
             _ => body,
         };
-        Ok(Attempt { reply: Reply { status, length, body }, asked_for, asks_for_token })
+        Ok(Attempt { reply: Reply { status, length, body }, unread: None, asked_for, asks_for_token })
     }
 
     /// Waits for the response to a question.
@@ -430,23 +450,6 @@ impl HttpClient {
     pub fn withholds_credentials(&self, url: &Url) -> bool {
         let login = url.host_str().and_then(|host| self.settings.netrc.login(host));
         login.is_some() && !may_carry_credentials(url)
-    }
-}
-
-/// Follows up to five redirects, never to another scheme: from `https` that would give up TLS, and from `http` this
-/// client has no certificates to trust.
-fn follow(attempt: reqwest::redirect::Attempt<'_>, reach: Reach) -> reqwest::redirect::Action {
-    let from = attempt.previous().last().map(Url::scheme).unwrap_or_default().to_owned();
-    if attempt.previous().len() > 5 {
-        attempt.error("more than five redirects")
-    } else if let Some(objection) = reach.objection(attempt.url()) {
-        let to = redacted(attempt.url());
-        attempt.error(format!("redirects to {to}, where it is not followed: {objection}"))
-    } else if attempt.url().scheme() == from {
-        attempt.follow()
-    } else {
-        let to = redacted(attempt.url());
-        attempt.error(format!("redirects to {to}; use that URL if it is the cache's"))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod client;
 mod credentials;
+mod download;
 mod failure;
 mod lanes;
 mod netrc;
@@ -15,6 +16,7 @@ mod roots;
 mod upload;
 
 pub use client::{HttpClient, HttpSettings, Reply, Sent, words_of_server};
+pub use download::Download;
 pub use failure::HttpError;
 pub use netrc::{Login, Netrc};
 pub use reach::Reach;

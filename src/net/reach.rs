@@ -8,7 +8,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::redirect::{Action, Attempt};
 use url::{Host, Url};
+
+use super::redacted;
 
 /// Which servers may be contacted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,6 +122,23 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0x2001, second, ..] if second < 0x200 => false,
         [0x2001, 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => false,
         [first, ..] => (0x2000..0x4000).contains(&first),
+    }
+}
+
+/// Follows up to five redirects, never to another scheme: from `https` that would give up TLS, and from `http` this
+/// client has no certificates to trust.
+pub(super) fn follow(attempt: Attempt<'_>, reach: Reach) -> Action {
+    let from = attempt.previous().last().map(Url::scheme).unwrap_or_default().to_owned();
+    if attempt.previous().len() > 5 {
+        attempt.error("more than five redirects")
+    } else if let Some(objection) = reach.objection(attempt.url()) {
+        let to = redacted(attempt.url());
+        attempt.error(format!("redirects to {to}, where it is not followed: {objection}"))
+    } else if attempt.url().scheme() == from {
+        attempt.follow()
+    } else {
+        let to = redacted(attempt.url());
+        attempt.error(format!("redirects to {to}; use that URL if it is the cache's"))
     }
 }
 

@@ -211,7 +211,7 @@ mod tests {
 
     use super::*;
     use crate::cache::narinfo::{StoredNar, narinfo_of, object_name};
-    use crate::cache::{CacheUrl, ObjectName, SigningKey, WriteError};
+    use crate::cache::{CacheUrl, ObjectName, Pieces, SigningKey, WriteError};
     use crate::graph::tests::{closure, info, store_path};
     use crate::net::{Sent, UploadBody};
 
@@ -252,6 +252,10 @@ mod tests {
             let found = self.narinfos.iter().find(|(known, _)| known == name);
             let answer = found.map_or(Answer::Absent, |(_, body)| Answer::Present(body.clone().into()));
             std::future::ready(answer).boxed()
+        }
+
+        fn read<'a>(&'a self, _name: &'a ObjectName) -> BoxFuture<'a, Answer<Pieces<'a>>> {
+            std::future::ready(Answer::Absent).boxed()
         }
 
         fn size<'a>(&'a self, _name: &'a ObjectName) -> BoxFuture<'a, Answer<Option<u64>>> {
