@@ -10,7 +10,7 @@
 //! effects   jobs/ -> push/ -> cache/ -> net/           async, files, sockets, processes; they emit events,
 //!    |           \-> nix/                              and never print or read flags
 //!    |
-//! pure      audit/  graph/  plan/  event  text         values in, values out
+//! pure      audit/  graph/  plan/  proof/  event  text   values in, values out
 //! ```
 //!
 //! The way of one path: [`nix::Store`] reads its registration, [`graph::Closure`] knows what it refers to,
@@ -21,6 +21,7 @@ pub mod audit;
 pub mod event;
 pub mod graph;
 pub mod plan;
+pub mod proof;
 pub mod text;
 
 pub mod cache;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The three bands, lowest first. Imports may point to the same band or a lower one.
 const BANDS: [&[&str]; 3] = [
-    &["audit", "event", "graph", "plan", "text"],
+    &["audit", "event", "graph", "plan", "proof", "text"],
     &["cache", "jobs", "net", "nix", "push"],
     &["cli", "config", "error", "report", "ui"],
 ];
