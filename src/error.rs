@@ -12,6 +12,7 @@ use crate::jobs::audit::AuditError;
 use crate::jobs::diff::DiffError;
 use crate::jobs::graph::GraphError;
 use crate::jobs::push_closure::{PushClosureError, ScopeError, TargetError};
+use crate::jobs::verify::VerifyError;
 use crate::jobs::why::WhyError;
 use crate::net::HttpError;
 use crate::nix::{DerivationError, NixError, ResolveError, StoreError};
@@ -26,7 +27,7 @@ pub enum ExitStatus {
     Success,
     /// The answer is no: a gate failed, two differ, something misses, some path was not pushed, or the closure was not verified.
     No,
-    /// It is not known: a cache could not be asked, or a derivation could not be read.
+    /// It is not known: a cache could not be asked, or something not be read or checked.
     Inconclusive,
     /// The job could not be done: Nix, the network or a cache refused.
     Impossible,
@@ -47,7 +48,7 @@ impl ExitStatus {
         ),
         (Self::Usage, "wrong usage or configuration"),
         (Self::Impossible, "the job could not be done: Nix, the network or a cache refused"),
-        (Self::Inconclusive, "inconclusive: a cache could not be asked, or a derivation not be read"),
+        (Self::Inconclusive, "inconclusive: a cache could not be asked, or something not be read or checked"),
         (Self::Interrupted, "interrupted"),
     ];
 
@@ -279,6 +280,22 @@ impl From<WhyError> for CommandError {
             }
             WhyError::Graph(error) => error.into(),
             WhyError::Audit(error) => error.into(),
+        }
+    }
+}
+
+impl From<VerifyError> for CommandError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Nix(LocalNixError::Nix(error)) => error.into(),
+            VerifyError::Nix(LocalNixError::Store(error)) => error.into(),
+            VerifyError::Resolve(ResolveError::NotBuilt { ref command, .. }) => {
+                let hint = format!("build it with `{command}`, or name the path that it has");
+                Self::new(ExitStatus::Impossible, &error).hinted(hint)
+            }
+            VerifyError::Resolve(error) => error.into(),
+            VerifyError::Http(error) => http_error(&error),
+            VerifyError::Interrupted => Self::new(ExitStatus::Interrupted, error),
         }
     }
 }

@@ -47,6 +47,21 @@ pub enum Event {
         /// How many paths it serves.
         held: usize,
     },
+    /// One more NAR will be downloaded.
+    NarWanted {
+        /// The size of the download in bytes, as far as it is known.
+        file_bytes: u64,
+    },
+    /// A NAR is being downloaded.
+    NarStarted {
+        /// Base name of the path.
+        path: String,
+    },
+    /// A NAR was downloaded, or could not be.
+    NarEnded {
+        /// Base name of the path.
+        path: String,
+    },
     /// What will be done with a target.
     Planned {
         /// The target.
@@ -112,6 +127,7 @@ pub struct Progress {
     packed: AtomicU64,
     sent: AtomicU64,
     delivered: AtomicU64,
+    received: AtomicU64,
 }
 
 impl Progress {
@@ -128,6 +144,16 @@ impl Progress {
     /// Counts NAR bytes whose compressed form is in a target.
     pub fn add_delivered(&self, nar_bytes: u64) {
         self.delivered.fetch_add(nar_bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of NARs that came from a cache.
+    pub fn add_received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of NARs that came from caches so far, including what had to be sent again.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// NAR bytes packed so far.

@@ -5,6 +5,7 @@ mod diff;
 mod graph;
 mod nix_arguments;
 mod push_closure;
+mod verify;
 mod why;
 
 use std::fmt::Write as _;
@@ -24,6 +25,7 @@ pub use audit::Audit;
 pub use diff::Diff;
 pub use graph::Graph;
 pub use push_closure::PushClosure;
+pub use verify::Verify;
 pub use why::Why;
 
 /// Heading of `--help` for what every command prints.
@@ -61,6 +63,8 @@ pub enum Command {
     Graph(Graph),
     /// Push what a cache is missing of a closure, and prove that Nix can fetch it.
     PushClosure(PushClosure),
+    /// Prove that a cache can serve a closure.
+    Verify(Verify),
     /// Say why something is needed, and whether the caches have it.
     Why(Why),
 }
@@ -73,6 +77,7 @@ impl Command {
             Self::Diff(_) | Self::Why(_) => None,
             Self::Graph(arguments) => Some(&mut arguments.installables),
             Self::PushClosure(arguments) => Some(&mut arguments.installables),
+            Self::Verify(arguments) => Some(&mut arguments.installables),
         }
     }
 }
@@ -96,6 +101,7 @@ pub fn main() -> ExitStatus {
         .mut_subcommand("push-closure", |command| {
             command.after_help(format!("{}{help}", push_closure::EXAMPLES))
         })
+        .mut_subcommand("verify", |command| command.after_help(format!("{}{help}", verify::EXAMPLES)))
         .mut_subcommand("why", |command| command.after_help(format!("{}{help}", why::EXAMPLES)))
         .after_help(help.clone())
         .try_get_matches()
@@ -140,6 +146,7 @@ fn run(mut arguments: Arguments, printer: &Printer) -> Result<ExitStatus, Comman
             Command::Diff(arguments) => diff::run(arguments, &context).await,
             Command::Graph(arguments) => graph::run(arguments, &context).await,
             Command::PushClosure(arguments) => push_closure::run(arguments, &context).await,
+            Command::Verify(arguments) => verify::run(arguments, &context).await,
             Command::Why(arguments) => why::run(arguments, &context).await,
         }
     });

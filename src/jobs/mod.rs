@@ -8,6 +8,7 @@ pub mod diff;
 pub mod graph;
 mod local_nix;
 pub mod push_closure;
+pub mod verify;
 pub mod why;
 
 use std::path::Path;

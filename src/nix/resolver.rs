@@ -145,6 +145,19 @@ impl Resolver<'_> {
     ///
     /// When something cannot be evaluated, or is not valid and may not be built.
     pub async fn resolve(&self, installables: &[Installable]) -> Result<Vec<StorePath>, ResolveError> {
+        self.valid(&self.find(installables).await?).await
+    }
+
+    /// The paths that `installables` stand for, valid or not. Nothing is built or fetched but what evaluation itself needs.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be evaluated, or its paths are known only when it is built.
+    pub async fn paths(&self, installables: &[Installable]) -> Result<Vec<StorePath>, ResolveError> {
+        Ok(self.find(installables).await?.paths())
+    }
+
+    async fn find(&self, installables: &[Installable]) -> Result<Found, ResolveError> {
         let mut found = Found::default();
         let mut plain = Vec::new();
         for installable in installables {
@@ -170,7 +183,7 @@ impl Resolver<'_> {
         if !plain.is_empty() || installables.is_empty() {
             self.add_evaluated(&plain, &mut found).await?;
         }
-        self.valid(&found).await
+        Ok(found)
     }
 
     /// The outputs of a derivation that an expression stands for, where it is known where they are.

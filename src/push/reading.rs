@@ -180,7 +180,7 @@ pub(super) fn member(index: PathIndex) -> PathId {
 ///
 /// Other content under the same path is another build of the same derivation, which has references of its own and is no
 /// less fetchable.
-fn contradiction(narinfo: &NarInfo, info: &PathInfo) -> Option<String> {
+pub(crate) fn contradiction(narinfo: &NarInfo, info: &PathInfo) -> Option<String> {
     if *narinfo.nar_hash() != info.nar_hash {
         return None;
     }

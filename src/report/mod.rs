@@ -4,6 +4,7 @@ pub mod audit;
 pub mod diff;
 pub mod graph;
 pub mod push_closure;
+pub mod verify;
 pub mod why;
 
 use std::time::SystemTime;

@@ -32,6 +32,8 @@ pub(super) struct Status {
     pub(super) lookups: (usize, usize),
     pub(super) paths: (usize, usize),
     nar_bytes: u64,
+    /// NARs that were downloaded, those that are to be, and how large those are.
+    nars: (usize, usize, u64),
     /// Paths being packed or sent, the oldest first.
     pub(super) current: Vec<String>,
     failed: usize,
@@ -49,12 +51,20 @@ impl Status {
             Event::LookupGrew { paths, .. } => self.lookups.1 += paths,
             Event::LookupAnswered { .. } => self.lookups.0 += 1,
             Event::LookupFinished { .. } => self.lookups = (0, 0),
+            Event::NarWanted { file_bytes } => {
+                self.nars.1 += 1;
+                self.nars.2 = self.nars.2.saturating_add(file_bytes);
+            }
+            Event::NarEnded { path } => {
+                self.nars.0 += 1;
+                self.current.retain(|current| *current != path);
+            }
             Event::Planned { target, push, .. } => {
                 self.what = format!("pushing to {target}");
                 self.paths = (0, push.paths);
                 self.nar_bytes = push.nar_bytes;
             }
-            Event::PathStarted { path, .. } => self.current.push(path),
+            Event::PathStarted { path, .. } | Event::NarStarted { path } => self.current.push(path),
             Event::PathPushed { path, .. } => {
                 self.paths.0 += 1;
                 self.current.retain(|current| *current != path);
@@ -114,6 +124,16 @@ impl Status {
         } else {
             String::new()
         };
+        if self.nars.1 > 0 {
+            let separator = if details.is_empty() { "" } else { "; " };
+            details.push_str(&format!(
+                "{separator}{} of {}, {} of {} downloaded",
+                self.nars.0,
+                count(self.nars.1, "NAR"),
+                size(progress.received()),
+                size(self.nars.2),
+            ));
+        }
         if self.failed > 0 {
             let separator = if details.is_empty() { "" } else { ", " };
             details.push_str(&format!("{separator}{} failed", self.failed));
@@ -171,6 +191,26 @@ mod tests {
         pushing to file:///c: 1 of 3 paths, 1.0 MiB of 3.0 MiB read, 10 B sent, 1 failed
         reading back from file:///c: 1 failed
         ");
+    }
+
+    #[test]
+    fn downloads_are_told_beside_the_answers() {
+        let progress = Progress::default();
+        let mut status = Status::default();
+        let path = || "a".to_owned();
+        for event in [
+            Event::LookupStarted { cache: "file:///c".into(), paths: 2 },
+            Event::LookupAnswered { cache: "file:///c".into() },
+            Event::NarWanted { file_bytes: 1 << 20 },
+            Event::NarStarted { path: path() },
+        ] {
+            status.take(event);
+        }
+        progress.add_received(1 << 19);
+        let line = "asking file:///c: 1 of 2 answers; 0 of 1 NAR, 512.0 KiB of 1.0 MiB downloaded";
+        assert_eq!((status.line(&progress).as_str(), &*status.current), (line, &[path()][..]));
+        status.take(Event::NarEnded { path: path() });
+        assert!(status.current.is_empty() && status.line(&progress).contains("1 of 1 NAR"));
     }
 
     #[test]

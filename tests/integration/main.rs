@@ -43,6 +43,8 @@ mod sources;
 mod support_holds;
 mod together;
 mod unprivileged;
+mod verify;
+mod verify_downloads;
 mod why;
 mod width;
 mod workflows;

@@ -182,6 +182,27 @@ impl<'a> Damaged<'a> {
         self.write(path, &fields);
     }
 
+    /// The file of a path's NAR.
+    pub(crate) fn nar(&self, path: &str) -> PathBuf {
+        let fields: BTreeMap<String, String> = self.fields(path).into_iter().collect();
+        self.dir.join(&fields["URL"])
+    }
+
+    /// Lets a path's narinfo say something else, and signs that with the trusted key.
+    pub(crate) fn tell(&self, path: &str, field: &str, value: &str) {
+        self.tell_unsigned(path, field, value);
+        self.sign(path, &self.trusted, &self.trusted_name);
+    }
+
+    /// Lets a path's narinfo say something else, and leaves its signatures as they are.
+    pub(crate) fn tell_unsigned(&self, path: &str, field: &str, value: &str) {
+        let mut fields = self.fields(path);
+        fields.retain(|(name, _)| name != field);
+        let place = fields.iter().position(|(name, _)| name == "Sig").unwrap_or(fields.len());
+        fields.insert(place, (field.to_owned(), value.to_owned()));
+        self.write(path, &fields);
+    }
+
     /// Signs with another key, by its own name or in the name of the trusted one.
     pub(crate) fn sign_falsely(&self, path: &str, in_trusted_name: bool) {
         let other = SigningKey::from_bytes(&[7; 32]);
