@@ -70,8 +70,11 @@ mod tests {
             findings.add(finding(Problem::Unreachable("down".to_owned())));
         }
         assert_eq!((findings.verified(), findings.more()), (None, 5));
-        findings.add(finding(Problem::Missing));
+        findings.add(finding(Problem::Missing { has_upstreams: false }));
         assert_eq!((findings.verified(), findings.more()), (Some(false), 5));
-        assert_eq!(findings.kept.last().map(|finding| &finding.problem), Some(&Problem::Missing));
+        assert_eq!(
+            findings.kept.last().map(|finding| &finding.problem),
+            Some(&Problem::Missing { has_upstreams: false })
+        );
     }
 }

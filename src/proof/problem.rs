@@ -9,8 +9,11 @@ pub enum Problem {
     NotACache(String),
     /// It is for another store directory.
     OtherStore(String),
-    /// There is no narinfo, neither on the cache nor on an upstream.
-    Missing,
+    /// There is no narinfo, neither on the cache nor, where there are any, on an upstream.
+    Missing {
+        /// Whether upstreams were asked too.
+        has_upstreams: bool,
+    },
     /// What is there is no narinfo.
     BadNarinfo(String),
     /// There is the narinfo of another path.
@@ -66,7 +69,7 @@ impl Problem {
         match self {
             Self::NotACache(_) => "not-a-cache",
             Self::OtherStore(_) => "other-store",
-            Self::Missing => "missing",
+            Self::Missing { .. } => "missing",
             Self::BadNarinfo(_) => "bad-narinfo",
             Self::OtherPath(_) => "other-path",
             Self::OutsideCache(_) => "outside-cache",
@@ -94,7 +97,10 @@ impl Problem {
         match self {
             Self::NotACache(words) => format!("it is no binary cache: {words}"),
             Self::OtherStore(theirs) => format!("it is for the store directory {theirs}"),
-            Self::Missing => "no narinfo".to_owned(),
+            Self::Missing { has_upstreams: false } => "no narinfo".to_owned(),
+            Self::Missing { has_upstreams: true } => {
+                "no narinfo, and no upstream has it in a form that Nix takes".to_owned()
+            }
             Self::BadNarinfo(words) => format!("its narinfo is broken: {words}"),
             Self::OtherPath(other) => format!("its narinfo is that of {other}"),
             Self::OutsideCache(url) => format!("its narinfo's URL leads out of the cache: {url}"),
@@ -142,7 +148,7 @@ impl Problem {
                     .to_owned()
             }
             _ if place.is_upstream => to_upstream.to_owned(),
-            Self::Missing => format!("push what is missing: {push}"),
+            Self::Missing { .. } => format!("push what is missing: {push}"),
             Self::BadNarinfo(_) | Self::OtherPath(_) | Self::OutsideCache(_) => {
                 format!("push it again, which replaces the narinfo: {push}")
             }

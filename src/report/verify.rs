@@ -92,7 +92,10 @@ fn write_totals(text: &mut String, outcome: &VerifyReport) -> std::fmt::Result {
     let bytes = |download, unpacked| format!("{} to download, {} unpacked", size(download), size(unpacked));
     let row = |name: &str, paths, bytes: &str| format!("  {name:<14}{:>12}  {bytes}\n", count(paths, "path"));
     let whole = bytes(totals.download_bytes, totals.unpack_bytes);
-    text.push_str(&row("closure", totals.paths, &whole));
+    // What a path refers to whose narinfo was not found, nobody knows.
+    let served: usize = outcome.caches.iter().map(|cache| cache.serves.paths).sum();
+    let name = if served < totals.paths { "known of it" } else { "closure" };
+    text.push_str(&row(name, totals.paths, &whole));
     for cache in outcome.caches.iter().filter(|_| outcome.caches.len() > 1) {
         let name = if cache.role == "cache" { "cache" } else { "upstream" };
         let served = bytes(cache.serves.download_bytes, cache.serves.unpack_bytes);

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::Dice;
 use crate::support::delay;
 use crate::support::faults::{Answer, Kind, Rule};
 use crate::support::nginx::Nginx;
@@ -19,6 +18,7 @@ use crate::support::scene::Scene;
 use crate::support::scratch::copy_tree;
 use crate::support::server::Server;
 use crate::support::wild::Damaged;
+use crate::support::{Dice, full_run};
 
 /// `verify PATH --cache CACHE --json`.
 fn verify(store: &Store, path: &str, cache: impl AsRef<Path>) -> Run {
@@ -408,6 +408,66 @@ fn what_is_no_cache_for_this_store_is_said_at_once() {
     // Nix takes a directory without the file.
     fs::remove_file(scene.cache.join("nix-cache-info")).unwrap();
     verify(store, top, &scene.cache).run().expect(0);
+}
+
+/// How many damaged caches Nix is asked about.
+const ROUNDS: usize = 12;
+
+/// How many in a full run.
+const ALL_ROUNDS: usize = 150;
+
+#[test]
+fn what_is_verified_is_what_nix_can_fetch() {
+    with_every_nix(|nix| {
+        let scene = Scene::signed(nix, &project::diamond(), "top");
+        scene.push_to(scene.url()).run().expect(0);
+        let names = ["base", "left", "right", "top"];
+        let mut dice = Dice::part(u64::from(nix.version.1));
+        for round in 0..if full_run() { ALL_ROUNDS } else { ROUNDS } {
+            let copy = scene.store.scratch.join(format!("round{round}"));
+            copy_tree(&scene.cache, &copy);
+            let cache = Damaged::new(&copy, scene.store.dir_text(), &scene.key);
+            let mut done = Vec::new();
+            for _ in 0..dice.within(0..3) {
+                let path = scene.path(names[dice.within(0..4)]);
+                let kind = dice.within(0..9);
+                // What was taken away cannot be damaged any more.
+                if !cache.narinfo(&path).exists() || !cache.nar(&path).exists() {
+                    continue;
+                }
+                match kind {
+                    0 => cache.remove(&path),
+                    1 => cache.unsign(&path),
+                    2 => cache.sign_falsely(&path, false),
+                    3 => cache.sign_falsely(&path, true),
+                    4 => cache.spoil_nar(&path, true),
+                    5 => cache.spoil_nar(&path, false),
+                    6 => flip_a_bit(&cache.nar(&path)),
+                    7 => cache.tell(&path, "NarSize", "77"),
+                    _ => cache.cut_reference(&path, &mut dice),
+                }
+                done.push((kind, path));
+            }
+            let url = format!("file://{}", copy.display());
+            scene.store.throw_away();
+            let outcome = verify(&scene.store, &scene.top, &url).arg("--deep").run();
+            let fetched = scene.store.try_fetch(&url, Some(&scene.key), &[&scene.top]);
+            let words = String::from_utf8_lossy(&fetched.stderr);
+            assert_eq!(outcome.status.success(), fetched.status.success(), "{done:?}\n{outcome}\n{words}");
+        }
+    });
+}
+
+#[test]
+fn whoever_does_not_want_to_wait_need_not() {
+    let scene = pushed(false);
+    let server = Server::new(&scene.cache);
+    server.rule(Rule::on("GET", Kind::Nar, Answer::HangMidBody));
+    let running = verify(&scene.store, &scene.top, &server.url).arg("--deep").spawn();
+    server.wait_until(|log| log.iter().any(|exchange| exchange.kind() == Kind::Nar));
+    running.signal(rustix::process::Signal::INT);
+    let outcome = running.wait().expect(130);
+    assert!(outcome.elapsed < Duration::from_secs(10), "{outcome}");
 }
 
 #[test]

@@ -145,7 +145,10 @@ impl<'a> Asking<'a> {
     fn take(&mut self, id: PathId, cache: usize, said: Said) {
         self.reporter.emit(Event::LookupAnswered { cache: self.url.clone() });
         let narinfo = match said {
-            Said::Absent => return self.find(id, cache, Problem::Missing, None),
+            Said::Absent => {
+                let has_upstreams = self.proof.caches.len() > 1;
+                return self.find(id, cache, Problem::Missing { has_upstreams }, None);
+            }
             Said::Useless(problem) => return self.find(id, cache, problem, None),
             Said::Narinfo(narinfo) => narinfo,
         };
