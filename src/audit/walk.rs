@@ -16,7 +16,7 @@ use crate::graph::{BuildGraph, DerivationIndex};
 /// how Nix goes, and a little more: where Nix stops at the first cache, all are asked, because the verdict is about all.
 ///
 /// A walk that only asked what it knows to want would wait for the caches once for every level of the graph. So it also
-/// guesses what it will want: see [`Guesses`].
+/// guesses what it will want, from what the wanted derivations are built from (`guesses.rs` says how far).
 ///
 /// Ask all caches about every path that [`Walk::ask_next`] gives, hand the answers to [`Walk::answer`] as they come, and go on
 /// until [`Walk::is_done`].
