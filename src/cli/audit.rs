@@ -10,10 +10,10 @@ use crate::audit;
 use crate::cache::{CacheUrl, local};
 use crate::config::Environment;
 use crate::error::{CommandError, ExitStatus};
+use crate::event::Reporter;
 use crate::jobs::audit::{self as job, Request};
 use crate::report;
 use crate::report::audit::Gate;
-use crate::ui::Watch;
 
 /// Heading of `--help`.
 const CACHES: &str = "Caches";
@@ -100,10 +100,8 @@ pub(super) async fn run(arguments: Audit, context: &Context) -> Result<ExitStatu
         http: http_settings(environment, arguments.timeout),
         store: environment.store.clone(),
     };
-    let watch = Watch::start(&context.printer, context.progress);
-    let result = job::run(&request, &watch.reporter(), &context.interrupted).await;
-    let warnings = watch.warnings();
-    drop(watch);
+    let job = async |reporter: &Reporter| job::run(&request, reporter, &context.interrupted).await;
+    let (result, warnings) = context.watched(job).await;
     let outcome = result?;
     let gate = arguments.min_hit_rate.map(|least| Gate { least, passed: outcome.totals.reaches(least) });
     let written = if arguments.json {

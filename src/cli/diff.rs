@@ -7,9 +7,9 @@ use clap::Args;
 use super::Context;
 use super::nix_arguments::NixArguments;
 use crate::error::{CommandError, ExitStatus};
+use crate::event::Reporter;
 use crate::jobs::diff::{self as job, Request};
 use crate::report;
-use crate::ui::Watch;
 
 /// Shown at the end of `diff --help`.
 pub(super) const EXAMPLES: &str = "\
@@ -50,10 +50,8 @@ pub(super) async fn run(arguments: Diff, context: &Context) -> Result<ExitStatus
         directory: environment.directory.clone(),
         store: environment.store.clone(),
     };
-    let watch = Watch::start(&context.printer, context.progress);
-    let result = job::run(&request, &watch.reporter(), &context.interrupted).await;
-    let warnings = watch.warnings();
-    drop(watch);
+    let job = async |reporter: &Reporter| job::run(&request, reporter, &context.interrupted).await;
+    let (result, warnings) = context.watched(job).await;
     let outcome = result?;
     if arguments.json {
         let document = report::diff::json(&request, &outcome, &warnings, started_at);

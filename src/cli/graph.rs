@@ -9,10 +9,11 @@ use clap::{ArgAction, Args, ValueEnum};
 use super::nix_arguments::NixArguments;
 use super::{Context, installables};
 use crate::error::{CommandError, ExitStatus};
+use crate::event::Reporter;
 use crate::jobs::graph::{self as job, Answer, GraphReport, Question, Request};
 use crate::jobs::unless;
 use crate::report;
-use crate::ui::{Printer, Watch};
+use crate::ui::Printer;
 
 /// Heading of `--help`.
 const QUESTIONS: &str = "Questions";
@@ -115,10 +116,8 @@ pub(super) async fn run(arguments: Graph, context: &Context) -> Result<ExitStatu
         store: environment.store.clone(),
         question,
     };
-    let watch = Watch::start(&context.printer, context.progress);
-    let result = job::run(&request, &watch.reporter(), &context.interrupted).await;
-    let warnings = watch.warnings();
-    drop(watch);
+    let job = async |reporter: &Reporter| job::run(&request, reporter, &context.interrupted).await;
+    let (result, warnings) = context.watched(job).await;
     let report = result?;
     let status = conclude(&report, context);
     let printer = context.printer.clone();

@@ -17,9 +17,10 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::Environment;
 use crate::error::{CommandError, ExitStatus};
+use crate::event::Reporter;
 use crate::net::HttpSettings;
 use crate::nix::EvaluationArguments;
-use crate::ui::{ColorMode, Printer, ProgressMode};
+use crate::ui::{ColorMode, Printer, ProgressMode, Watch};
 
 pub use audit::Audit;
 pub use diff::Diff;
@@ -89,6 +90,15 @@ struct Context {
     progress: ProgressMode,
     verbose: bool,
     interrupted: watch::Receiver<bool>,
+}
+
+impl Context {
+    /// Runs a job while what it tells is shown; gives what came of it, and what it warned of.
+    async fn watched<T>(&self, job: impl AsyncFnOnce(&Reporter) -> T) -> (T, Vec<String>) {
+        let watch = Watch::start(&self.printer, self.progress);
+        let result = job(&watch.reporter()).await;
+        (result, watch.warnings())
+    }
 }
 
 /// Runs the program: everything but the exit status of the process.

@@ -11,13 +11,14 @@ use super::{Context, http_settings, installables};
 use crate::cache::CacheUrl;
 use crate::config::{TO_VARIABLE, UserFile};
 use crate::error::{CommandError, ExitStatus, failure_hint};
+use crate::event::Reporter;
 use crate::jobs::push_closure::{self as job, Destination, PushClosureReport, Request, Scope, Target};
 use crate::net::HttpSettings;
 use crate::plan::Filter;
 use crate::push::{Limits, Method};
 use crate::report;
 use crate::text::count;
-use crate::ui::{Printer, Watch};
+use crate::ui::Printer;
 
 /// Headings of `--help`.
 const WHAT: &str = "What to push";
@@ -141,10 +142,8 @@ const DEFAULT_TARGET: &str =
 pub(super) async fn run(arguments: PushClosure, context: &Context) -> Result<ExitStatus, CommandError> {
     let started_at = SystemTime::now();
     let (request, is_default_target) = request(&arguments, context)?;
-    let watch = Watch::start(&context.printer, context.progress);
-    let result = job::run(&request, &watch.reporter(), &context.interrupted).await;
-    let mut warnings = watch.warnings();
-    drop(watch);
+    let job = async |reporter: &Reporter| job::run(&request, reporter, &context.interrupted).await;
+    let (result, mut warnings) = context.watched(job).await;
     let outcome = result?;
     let written = if arguments.json {
         warnings.extend(is_default_target.then(|| DEFAULT_TARGET.to_owned()));

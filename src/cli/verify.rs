@@ -8,9 +8,9 @@ use super::audit::caches;
 use super::nix_arguments::NixArguments;
 use super::{Context, http_settings, installables};
 use crate::error::{CommandError, ExitStatus};
+use crate::event::Reporter;
 use crate::jobs::verify::{self as job, Request, VerifyReport};
 use crate::report;
-use crate::ui::Watch;
 
 /// Heading of `--help`.
 const CACHES: &str = "Caches";
@@ -62,10 +62,8 @@ pub struct Verify {
 pub(super) async fn run(arguments: Verify, context: &Context) -> Result<ExitStatus, CommandError> {
     let started_at = SystemTime::now();
     let request = request(&arguments, context)?;
-    let watch = Watch::start(&context.printer, context.progress);
-    let result = job::run(&request, &watch.reporter(), &context.interrupted).await;
-    let warnings = watch.warnings();
-    drop(watch);
+    let job = async |reporter: &Reporter| job::run(&request, reporter, &context.interrupted).await;
+    let (result, warnings) = context.watched(job).await;
     let outcome = result?;
     let written = if arguments.json {
         context.printer.document(&report::verify::json(&request, &outcome, &warnings, started_at))

@@ -9,9 +9,9 @@ use super::nix_arguments::NixArguments;
 use super::{Context, http_settings};
 use crate::audit::Status;
 use crate::error::{CommandError, ExitStatus};
+use crate::event::Reporter;
 use crate::jobs::why::{self as job, Request, Subject};
 use crate::report;
-use crate::ui::Watch;
 
 /// Shown at the end of `why --help`.
 pub(super) const EXAMPLES: &str = "\
@@ -59,10 +59,8 @@ pub(super) async fn run(arguments: Why, context: &Context) -> Result<ExitStatus,
         http: http_settings(environment, arguments.timeout),
         store: environment.store.clone(),
     };
-    let watch = Watch::start(&context.printer, context.progress);
-    let result = job::run(&request, &watch.reporter(), &context.interrupted).await;
-    let warnings = watch.warnings();
-    drop(watch);
+    let job = async |reporter: &Reporter| job::run(&request, reporter, &context.interrupted).await;
+    let (result, warnings) = context.watched(job).await;
     let outcome = result?;
     if arguments.json {
         let document = report::why::json(&request, &outcome, &warnings, started_at);
