@@ -78,17 +78,18 @@ async fn audit(request: &Request, reporter: &Reporter) -> Result<AuditReport, Au
         return Err(AuditError::NoCaches);
     }
     let http = local.with_logins(request.http.clone(), reporter);
-    // The caches answer, and Nix says whom it trusts, while derivations are read.
-    let opened = async { Ok(tokio::join!(local.store.trusts_us(), caches::open(&named, &local, &http))) };
-    let ((targets, graph, revision), (trusted_user, caches)) =
-        tokio::try_join!(load(request, &local, reporter), opened)?;
-    let caches: Arc<[AuditedCache]> = caches?.into();
+    // The caches answer while derivations are read.
+    let opened = async { caches::open(&named, &local, &http).await.map_err(AuditError::from) };
+    let ((targets, graph, revision), caches) = tokio::try_join!(load(request, &local, reporter), opened)?;
+    let caches: Arc<[AuditedCache]> = caches.into();
+    let view = view(request, &local, &graph, &targets, &caches);
+    let (trusted_user, view) = tokio::join!(local.store.trusts_us(), view);
+    let view = view?;
     if trusted_user == Some(false) {
         reporter.warn(
             "Nix's daemon does not trust this user: it goes by its own substituters and keys, which cannot be seen from here",
         );
     }
-    let view = view(request, &local, &graph, &targets, &caches).await?;
     let facts =
         asking::ask(&graph, &view, &caches, &Arc::new(local.settings.clone()), request.nars, reporter).await;
     if request.scope == Scope::Runtime {
@@ -153,13 +154,13 @@ async fn load(
     let installables =
         local.installables(&request.installables, &request.directory, &request.arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
-    let revision = first_revision(&local.store, &request.arguments, &installables);
-    let (targets, revision) = tokio::join!(resolver.targets(&installables), revision);
-    let targets = targets?;
+    let targets = resolver.targets(&installables).await?;
     reporter.emit(Event::Step { what: "reading derivations".to_owned() });
     let roots: Vec<StorePath> = targets.iter().map(|target| target.derivation.clone()).collect();
-    let graph = local.store.build_graph(&roots).await?;
-    Ok((targets, graph, revision))
+    // Not beside the evaluation: of two that make a store's database at the same time, old versions of Nix fail.
+    let revision = first_revision(&local.store, &request.arguments, &installables);
+    let (graph, revision) = tokio::join!(local.store.build_graph(&roots), revision);
+    Ok((targets, graph?, revision))
 }
 
 /// What is valid, and what was asked for.

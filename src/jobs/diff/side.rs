@@ -112,12 +112,13 @@ async fn load_installable(
     let named = [text.to_owned()];
     let installables = local.installables(&named, &request.directory, &request.arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
-    let revision = first_revision(&local.store, &request.arguments, &installables);
-    let (roots, revision) = tokio::join!(resolver.build_roots(&installables), revision);
-    let roots = roots?;
+    let roots = resolver.build_roots(&installables).await?;
     reporter.emit(Event::Step { what: format!("reading the derivations of {text}") });
     let files = local.store.derivation_files();
-    let loaded = files.load(&roots).await?;
+    // Not beside the evaluation: of two that make a store's database at the same time, old versions of Nix fail.
+    let revision = first_revision(&local.store, &request.arguments, &installables);
+    let (loaded, revision) = tokio::join!(files.load(&roots), revision);
+    let loaded = loaded?;
     let directory = local.store.real_dir().to_owned();
     Ok(LoadedSide { revision, ..LoadedSide::of_files(loaded, &roots, files, directory) })
 }

@@ -214,13 +214,13 @@ async fn from_nix(request: &Request, reporter: &Reporter) -> Result<Sources, Gra
     let installables =
         local.installables(&request.installables, &request.directory, &request.arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
-    let revision = first_revision(&local.store, &request.arguments, &installables);
-    let (roots, revision) = tokio::join!(resolver.build_roots(&installables), revision);
-    let roots = roots?;
+    let roots = resolver.build_roots(&installables).await?;
     reporter.emit(Event::Step { what: "reading derivations".to_owned() });
     let files = local.store.derivation_files();
-    let loaded = files.load(&roots).await?;
-    Ok(Sources { local: Some(local), files, roots, loaded, revision })
+    // Not beside the evaluation: of two that make a store's database at the same time, old versions of Nix fail.
+    let revision = first_revision(&local.store, &request.arguments, &installables);
+    let (loaded, revision) = tokio::join!(files.load(&roots), revision);
+    Ok(Sources { local: Some(local), files, roots, loaded: loaded?, revision })
 }
 
 /// Tells which files could not be read. Without a root there is no graph.

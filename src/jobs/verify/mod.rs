@@ -110,9 +110,10 @@ async fn roots(
     let installables =
         local.installables(&request.installables, &request.directory, &request.arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
-    let revision = first_revision(&local.store, &request.arguments, &installables);
-    let (paths, revision) = tokio::join!(resolver.paths(&installables), revision);
-    Ok((paths?, revision))
+    let paths = resolver.paths(&installables).await?;
+    // Not beside the evaluation: of two that make a store's database at the same time, old versions of Nix fail.
+    let revision = first_revision(&local.store, &request.arguments, &installables).await;
+    Ok((paths, revision))
 }
 
 /// What the local store knows of a closure; nothing where it does not have all of it, or does not say.
