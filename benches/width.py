@@ -45,7 +45,7 @@ class Width:
             f"A graph of {count} derivations (`tests/graphs`), each with one output that others want, and caches behind nginx with"
             " its usual settings, so that it closes every connection after 1,000 requests. Every narinfo is signed, and each signature"
             " checked. `nix path-info` asks for the same paths"
-            + (f"; it was run {peer_runs} times" if peer_runs < 5 else "") + ".", 125)
+            + ("; it was run once" if peer_runs == 1 else "") + ".", 125)
         self.directory = os.path.join(KEPT, f"width-{count}")
         self.environment = machine.store_environment(os.path.join(self.directory, "store"))
 
