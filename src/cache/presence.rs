@@ -1,6 +1,6 @@
 //! Asking a cache for many paths at once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt as _;
 use nix_derivation::{StoreDir, StorePath};
@@ -23,15 +23,26 @@ const GIVE_UP_AFTER: usize = 3;
 /// When three questions in a row (in the order in which they end) are not answered, the cache is down and stays so: every
 /// question that is open or comes later gets the same [`Answer::Unreachable`], so that a dead cache costs one wait and not
 /// one a path, however often it is turned to.
+///
+/// A question counts only where no other was answered since it was asked: what fails is tried again for a while, so that
+/// the few objects for which a cache that lives has no answer all come to their end when everything else is done.
 #[derive(Debug)]
 pub struct Breaker {
-    unanswered: Mutex<usize>,
+    seen: Mutex<Seen>,
     down: watch::Sender<Option<Words>>,
+}
+
+/// What became of the questions so far.
+#[derive(Debug, Default)]
+struct Seen {
+    answered: u64,
+    /// Since the last that was answered.
+    unanswered: usize,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { unanswered: Mutex::new(0), down: watch::Sender::new(None) }
+        Self { seen: Mutex::default(), down: watch::Sender::new(None) }
     }
 }
 
@@ -44,6 +55,7 @@ impl Breaker {
     /// Asks the cache, unless it is down or goes down meanwhile.
     pub async fn ask<T>(&self, question: impl Future<Output = Answer<T>>) -> Answer<T> {
         let mut down = self.down.subscribe();
+        let answered_before = self.seen().answered;
         tokio::select! {
             // Whoever found it down before keeps being right.
             biased;
@@ -51,25 +63,30 @@ impl Breaker {
                 Answer::Unreachable(words.clone().unwrap_or_else(|| "it is down".to_owned().into()))
             }
             answer = question => {
-                self.note(&answer);
+                self.note(&answer, answered_before);
                 answer
             }
         }
     }
 
     /// Takes note of an answer.
-    fn note<T>(&self, answer: &Answer<T>) {
-        let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+    fn note<T>(&self, answer: &Answer<T>, answered_before: u64) {
+        let mut seen = self.seen();
         match answer {
+            Answer::Unreachable(_) if seen.answered > answered_before => {}
             Answer::Unreachable(words) => {
-                *unanswered += 1;
-                if *unanswered >= GIVE_UP_AFTER {
+                seen.unanswered += 1;
+                if seen.unanswered >= GIVE_UP_AFTER {
                     self.down
                         .send_if_modified(|down| down.is_none() && down.replace(words.clone()).is_none());
                 }
             }
-            _ => *unanswered = 0,
+            _ => *seen = Seen { answered: seen.answered + 1, unanswered: 0 },
         }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -172,6 +189,33 @@ mod tests {
             assert_eq!(breaker.down(), None);
         }
         ask(&breaker, std::iter::once(question(down())), |_, answer| answer).await;
+        assert_eq!(breaker.down(), Some("down".to_owned().into()));
+    }
+
+    #[tokio::test]
+    async fn what_fails_late_among_answers_does_not_bring_a_cache_down() {
+        let (breaker, failed) = (Breaker::default(), tokio::sync::Notify::new());
+        let question = |place: usize| {
+            let failed = &failed;
+            async move {
+                // The first ten are tried again and again, and end when all others have.
+                if place < 10 {
+                    failed.notified().await;
+                    failed.notify_one();
+                    return down();
+                }
+                if place == 999 {
+                    failed.notify_one();
+                }
+                Answer::Present(place)
+            }
+        };
+        let answers = ask(&breaker, (0..1000).map(question), |_, answer| answer).await;
+        assert_eq!(breaker.down(), None);
+        assert!(answers[10..].iter().all(|answer| *answer != down()));
+        for _ in 0..GIVE_UP_AFTER {
+            ask(&breaker, std::iter::once(std::future::ready(down::<()>())), |_, answer| answer).await;
+        }
         assert_eq!(breaker.down(), Some("down".to_owned().into()));
     }
 

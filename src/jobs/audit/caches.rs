@@ -63,6 +63,8 @@ pub(super) struct AuditedCache {
     cache: Option<Arc<Measured>>,
     syntax: Syntax,
     breaker: Breaker,
+    /// The same for NARs, which may be kept elsewhere.
+    nar_breaker: Breaker,
 }
 
 /// Opens the caches and puts them into the order in which Nix asks them.
@@ -116,6 +118,7 @@ async fn open_one(
                 cache: None,
                 syntax,
                 breaker: Breaker::default(),
+                nar_breaker: Breaker::default(),
             });
         }
     };
@@ -149,6 +152,7 @@ async fn open_one(
         cache: Some(measured),
         syntax,
         breaker: Breaker::default(),
+        nar_breaker: Breaker::default(),
     })
 }
 
@@ -173,7 +177,7 @@ impl AuditedCache {
     pub(super) fn report(&self) -> CacheReport {
         let health = self.cache.as_ref().map(|cache| cache.health()).unwrap_or_default();
         let hidden = self.hidden.load(Ordering::Relaxed);
-        let (status, words) = if let Some(words) = self.breaker.down() {
+        let (status, words) = if let Some(words) = self.breaker.down().or_else(|| self.nar_breaker.down()) {
             (CacheStatus::Unreachable, Some(format!("it stopped answering: {words}")))
         } else if hidden > 0 {
             let paths = count(hidden, "path");
@@ -224,7 +228,7 @@ impl AuditedCache {
         let trusts_cache = cache.url().is_trusted() || !settings.trust.require_signatures;
         let (mut answer, nar) = judged(narinfo, &settings.trust, trusts_cache);
         if let (CacheAnswer::Offer(offer), Some(nar)) = (&mut answer, nar.filter(|_| looks_for_nars)) {
-            offer.nar = nar.found(self.breaker.ask(cache.size(&nar.name)).await);
+            offer.nar = nar.found(self.nar_breaker.ask(cache.size(&nar.name)).await);
         }
         answer
     }

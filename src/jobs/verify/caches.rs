@@ -24,6 +24,8 @@ pub(super) struct ProvingCache {
     pub(super) url: String,
     pub(super) cache: Measured,
     pub(super) breaker: Breaker,
+    /// The same for NARs, which may be kept elsewhere.
+    pub(super) nar_breaker: Breaker,
     /// Whether its signatures do not matter.
     is_trusted: bool,
     standing: OnceCell<Option<Problem>>,
@@ -77,6 +79,7 @@ impl ProvingCache {
             url: url.to_string(),
             cache: Measured::new(cache::open(url, http)?),
             breaker: Breaker::default(),
+            nar_breaker: Breaker::default(),
             is_trusted: url.is_trusted() || !settings.trust.require_signatures,
             standing: OnceCell::new(),
             forbidden: AtomicUsize::new(0),

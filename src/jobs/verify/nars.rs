@@ -45,10 +45,10 @@ pub(super) async fn look(
     name: &ObjectName,
     promise: &Promise,
 ) -> (Option<u64>, Option<Problem>) {
-    let mut answer = cache.breaker.ask(cache.cache.size(name)).await;
+    let mut answer = cache.nar_breaker.ask(cache.cache.size(name)).await;
     if matches!(answer, Answer::Denied(_) | Answer::Broken(_)) {
         // Some servers, and some logins, know GET alone.
-        answer = cache.breaker.ask(cache.cache.read(name)).await.map(|_| None);
+        answer = cache.nar_breaker.ask(cache.cache.read(name)).await.map(|_| None);
     }
     if cache.is_absent(&answer) {
         return (None, Some(Problem::NarMissing));
@@ -75,7 +75,7 @@ pub(super) async fn read(
     reporter: &Reporter,
 ) -> Option<Problem> {
     // As one question: a cache that begins to answer and never ends is as down as one that does not answer.
-    let answer = cache.breaker.ask(download(cache, name, promise, large, reporter)).await;
+    let answer = cache.nar_breaker.ask(download(cache, name, promise, large, reporter)).await;
     if cache.is_absent(&answer) {
         return Some(Problem::NarMissing);
     }
