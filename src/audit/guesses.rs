@@ -35,8 +35,6 @@ pub(super) struct Guesses {
     is_in_frontier: Vec<bool>,
     /// Outputs that may be wanted, the nearest first.
     candidates: VecDeque<PathId>,
-    /// What is or was wanted, by path: it is no guess any more.
-    is_wanted: Vec<bool>,
     /// Guesses that are not known to be wanted, with their answers where those have come.
     open: HashMap<PathId, Option<Vec<CacheAnswer>>>,
     /// How many turned out right.
@@ -50,7 +48,6 @@ impl Guesses {
             frontier: VecDeque::new(),
             is_in_frontier: vec![false; graph.len()],
             candidates: VecDeque::new(),
-            is_wanted: Vec::new(),
             open: HashMap::new(),
             right: 0,
         }
@@ -58,10 +55,6 @@ impl Guesses {
 
     /// Notes that a path is wanted, and says what is known of it already.
     pub(super) fn confirm(&mut self, facts: &Facts<'_>, id: PathId) -> Guess {
-        if self.is_wanted.len() <= id.position() {
-            self.is_wanted.resize(facts.len(), false);
-        }
-        self.is_wanted[id.position()] = true;
         if let Some((maker, _)) = facts.maker(id).filter(|_| facts.may_be_fetched(id)) {
             self.look_below(maker);
         }
@@ -71,14 +64,13 @@ impl Guesses {
     }
 
     /// One more path to ask about, as long as there are not too many that nobody wants.
-    pub(super) fn make(&mut self, facts: &Facts<'_>) -> Option<PathId> {
+    pub(super) fn make(&mut self, facts: &Facts<'_>, is_wanted: impl Fn(PathId) -> bool) -> Option<PathId> {
         if self.open.len() >= AHEAD + self.right {
             return None;
         }
         loop {
             while let Some(id) = self.candidates.pop_front() {
-                let is_wanted = self.is_wanted.get(id.position()).is_some_and(|is_wanted| *is_wanted);
-                if !is_wanted && !self.open.contains_key(&id) {
+                if !is_wanted(id) && !self.open.contains_key(&id) {
                     self.open.insert(id, None);
                     return Some(id);
                 }

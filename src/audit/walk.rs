@@ -91,7 +91,10 @@ impl<'a> Walk<'a> {
 
     /// A path that every cache shall be asked about now, if there is any: what is wanted first, then what is guessed.
     pub fn ask_next(&mut self) -> Option<PathId> {
-        self.wants.pop_front().or_else(|| self.guesses.make(&self.facts))
+        self.wants.pop_front().or_else(|| {
+            let is_wanted = |id: PathId| self.notes.get(id.position()).is_some_and(|notes| notes.is_wanted);
+            self.guesses.make(&self.facts, is_wanted)
+        })
     }
 
     /// The path of an id.

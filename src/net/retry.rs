@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+/// How often a request is sent at most by a job that only tells.
+const ATTEMPTS_OF_A_REPORT: u32 = 3;
+
 /// A bounded schedule: exponential backoff with full jitter, limited in number and in total waiting.
 ///
 /// Full jitter (a uniformly random wait below the exponential bound) spreads many runners that were refused at the same
@@ -23,6 +26,12 @@ impl Default for Retry {
 }
 
 impl Retry {
+    /// The same schedule for a job that only tells: what does not answer after a few attempts is told as that, not waited for.
+    #[must_use]
+    pub fn for_a_report(self) -> Self {
+        Self { attempts: self.attempts.min(ATTEMPTS_OF_A_REPORT), ..self }
+    }
+
     /// How long to wait after the `attempt`-th failure (from 1); nothing when it was the last attempt.
     ///
     /// What the server asked for is obeyed up to [`Retry::longest_wait`].

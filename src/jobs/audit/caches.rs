@@ -16,12 +16,9 @@ use crate::cache::narinfo_syntax::Syntax;
 use crate::cache::presence::Breaker;
 use crate::cache::{self, Answer, BinaryCache, CacheInfoError, CacheUrl, CacheUrlError, ObjectName, Words};
 use crate::jobs::local_nix::LocalNix;
-use crate::net::{HttpError, HttpSettings, Retry};
+use crate::net::{HttpError, HttpSettings};
 use crate::nix::{Implementation, Settings, TrustSettings, Version};
 use crate::text::count;
-
-/// How often a request is sent at most. An audit only tells: what does not answer is told as that, not waited for.
-const ATTEMPTS: u32 = 3;
 
 /// A cache as it is written in Nix's settings or on the command line.
 #[derive(Clone, Debug)]
@@ -80,7 +77,7 @@ pub(super) async fn open(
         nix.implementation() != Implementation::Lix && nix.version() >= Version { major: 2, minor: 34 };
     let syntax = Syntax::one_nix(strict_signatures);
     let mut http = HttpSettings::clone(http);
-    http.retry = Retry { attempts: http.retry.attempts.min(ATTEMPTS), ..http.retry };
+    http.retry = http.retry.for_a_report();
     let http = Arc::new(http);
     // Nix too takes the same store once.
     let mut distinct: Vec<&Named> = Vec::new();

@@ -157,7 +157,6 @@ async fn load(
     let targets = resolver.targets(&installables).await?;
     reporter.emit(Event::Step { what: "reading derivations".to_owned() });
     let roots: Vec<StorePath> = targets.iter().map(|target| target.derivation.clone()).collect();
-    // Not beside the evaluation: of two that make a store's database at the same time, old versions of Nix fail.
     let revision = first_revision(&local.store, &request.arguments, &installables);
     let (graph, revision) = tokio::join!(local.store.build_graph(&roots), revision);
     Ok((targets, graph?, revision))

@@ -115,7 +115,6 @@ async fn load_installable(
     let roots = resolver.build_roots(&installables).await?;
     reporter.emit(Event::Step { what: format!("reading the derivations of {text}") });
     let files = local.store.derivation_files();
-    // Not beside the evaluation: of two that make a store's database at the same time, old versions of Nix fail.
     let revision = first_revision(&local.store, &request.arguments, &installables);
     let (loaded, revision) = tokio::join!(files.load(&roots), revision);
     let loaded = loaded?;

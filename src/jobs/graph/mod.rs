@@ -217,7 +217,6 @@ async fn from_nix(request: &Request, reporter: &Reporter) -> Result<Sources, Gra
     let roots = resolver.build_roots(&installables).await?;
     reporter.emit(Event::Step { what: "reading derivations".to_owned() });
     let files = local.store.derivation_files();
-    // Not beside the evaluation: of two that make a store's database at the same time, old versions of Nix fail.
     let revision = first_revision(&local.store, &request.arguments, &installables);
     let (loaded, revision) = tokio::join!(files.load(&roots), revision);
     Ok(Sources { local: Some(local), files, roots, loaded: loaded?, revision })

@@ -21,15 +21,12 @@ use crate::cache::measured::Health;
 use crate::cache::{CacheUrl, narinfo};
 use crate::event::Reporter;
 use crate::graph::Closure;
-use crate::net::{HttpError, HttpSettings, Retry};
+use crate::net::{HttpError, HttpSettings};
 use crate::nix::{EvaluationArguments, Resolver, first_revision};
 use crate::proof::{Finding, Findings, Place};
 use crate::text::count;
 
 pub use self::outcome::{CacheReport, ProblemReport, Served, Totals, VerifyError, VerifyReport};
-
-/// How often a request is sent at most. What does not answer is told as that, not waited for.
-const ATTEMPTS: u32 = 3;
 
 /// How many roots are named in an advice.
 const NAMED: usize = 3;
@@ -74,7 +71,7 @@ async fn verify(request: &Request, reporter: &Reporter) -> Result<VerifyReport, 
     let local = LocalNix::open(&request.arguments, &request.store).await?;
     let request = &Request { arguments: request.arguments.read_only(), ..request.clone() };
     let mut http = HttpSettings::clone(&local.with_logins(request.http.clone(), reporter));
-    http.retry = Retry { attempts: http.retry.attempts.min(ATTEMPTS), ..http.retry };
+    http.retry = http.retry.for_a_report();
     let http = Arc::new(http);
     let caches = [&request.cache]
         .into_iter()
@@ -111,7 +108,6 @@ async fn roots(
         local.installables(&request.installables, &request.directory, &request.arguments, reporter)?;
     let resolver = Resolver { store: &local.store, arguments: &request.arguments, build: false };
     let paths = resolver.paths(&installables).await?;
-    // Not beside the evaluation: of two that make a store's database at the same time, old versions of Nix fail.
     let revision = first_revision(&local.store, &request.arguments, &installables).await;
     Ok((paths, revision))
 }

@@ -117,6 +117,8 @@ pub fn revision(flakes: &[Result<Flake, NixError>]) -> Option<String> {
 }
 
 /// As [`revision`], of the flake that `installables` name first, which is the only one that is asked about.
+///
+/// Ask after the evaluation, not beside it: of two that make a store's database at the same time, old versions of Nix fail.
 pub async fn first_revision(
     store: &Store,
     arguments: &EvaluationArguments,
